@@ -1,0 +1,41 @@
+# make demo: the whole paper in miniature.   make test: the tests.   make tables: from cached artifacts, no torch.
+PYTHON ?= python3.11
+CORES ?= 2
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+.PHONY: help demo tables test lint
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.venv/.ready: envs/requirements.txt envs/requirements-tables.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement envs/requirements.txt
+	touch $@
+
+.venv/.ready-dev: .venv/.ready envs/requirements-dev.txt
+	.venv/bin/python -m pip install --quiet --requirement envs/requirements-dev.txt
+	touch $@
+
+.venv-tables/.ready: envs/requirements-tables.txt
+	$(PYTHON) -m venv .venv-tables
+	.venv-tables/bin/python -m pip install --quiet --requirement envs/requirements-tables.txt
+	touch $@
+
+demo: .venv/.ready ## the paper in miniature: tables, figures, claims under results/miniature
+	.venv/bin/snakemake --cores $(CORES)
+	@echo && cat results/miniature/tables/table1.md && echo "tables, figures and claims: results/miniature/"
+
+tables: .venv-tables/.ready ## tables, figures and claims again from results/cached, without torch
+	.venv-tables/bin/python workflow/scripts/use_cached.py
+	.venv-tables/bin/snakemake --cores 1 tables figures claims --config "seeds=$$(cat results/miniature/.seeds)"
+
+test: .venv/.ready-dev ## all tests
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest
+
+lint: .venv/.ready-dev ## ruff, snakefmt, snakemake --lint
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/snakefmt --check Snakefile workflow/rules
+	.venv/bin/snakemake --lint

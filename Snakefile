@@ -1,0 +1,26 @@
+# Attention distillation in retrieval-augmented generation: from raw input to every table, figure and claim.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/sources.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/index.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/analysis.smk"
+
+
+rule all:
+    """Every table and figure of the paper, and the verdicts on its claims."""
+    input:
+        rules.tables.input,
+        rules.figures.input,
+        rules.claims.input,
+    default_target: True

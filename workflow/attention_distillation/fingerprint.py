@@ -1,0 +1,69 @@
+"""A hash of what code does, not of how it reads: comments, docstrings and layout leave it as it was.
+
+Snakemake reruns a job when its script changes, but not when a module changes that the script imports. A rule puts
+``code("training")`` among its params: a changed formula then reruns what depends on it, a comment does not.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+LEFT_OUT = {"settings", "records", "runtime", "fingerprint", "__init__"}
+"""Settings reach a rule as params of their own; formats and logging change no number."""
+
+
+def _file(module: str) -> Path | None:
+    path = PACKAGE / (module.replace(".", "/") + ".py")
+    return path if path.exists() else None
+
+
+def _stripped(path: Path) -> ast.Module:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            body[:] = body[1:] or [ast.Pass()]
+    return tree
+
+
+def _imports(tree: ast.Module, module: str) -> set[str]:
+    """Modules of this package that a module imports, at its head or inside a function."""
+    folder = module.split(".")[:-1]
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = folder[: len(folder) - (node.level - 1)] if node.level > 1 else folder
+            stem = [*base, *(node.module.split(".") if node.module else [])]
+            candidates = [stem, *([*stem, alias.name] for alias in node.names)]
+            for parts in candidates:
+                name = ".".join(parts)
+                if (PACKAGE.joinpath(*parts) / "__init__.py").exists() and parts:
+                    name = ".".join([*parts, "__init__"])
+                if name and _file(name):
+                    found.add(name)
+    return found
+
+
+@cache
+def code(*modules: str) -> str:
+    """Hash of these modules of the package and of all that they import from it.
+
+    Raises:
+        FileNotFoundError: there is no such module.
+    """
+    todo, seen = list(modules), {}
+    while todo:
+        module = todo.pop()
+        if module in seen or module in LEFT_OUT:
+            continue
+        path = _file(module) or _file(f"{module}.__init__")
+        if path is None:
+            raise FileNotFoundError(f"no module {module} in {PACKAGE}")
+        tree = _stripped(path)
+        seen[module] = ast.dump(tree)
+        todo += _imports(tree, module)
+    return hashlib.sha256("".join(f"{name}{seen[name]}" for name in sorted(seen)).encode()).hexdigest()[:12]

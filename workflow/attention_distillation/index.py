@@ -1,0 +1,166 @@
+"""Vectors to the k nearest: embedding shards on disk, and search over them.
+
+A shard is a ``.npy`` of float32 or float16, (passages, d), memory-mapped by whoever reads it. Exact search hands
+FAISS the mapped shards as they lie: nothing is copied, and memory does not grow with the corpus. On a GPU the shards
+are one bfloat16 matrix there. IVF-PQ is for machines that can hold neither; its recall against exact is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from .records import InputError, replacing
+from .retriever import Retriever, TokenisedCorpus, length_batches
+
+BLOCK_ROWS = 2**18
+
+
+def shard_bounds(passages: int, shard: int, shards: int) -> tuple[int, int]:
+    """First passage of a shard and the one after its last; shards differ by one passage at most."""
+    return passages * shard // shards, passages * (shard + 1) // shards
+
+
+def embed_shard(
+    retriever: Retriever,
+    corpus: TokenisedCorpus,
+    bounds: tuple[int, int],
+    path: str | Path,
+    *,
+    batch_tokens: int,
+    dtype: str = "float32",
+    progress: bool = True,
+) -> None:
+    """Embed the passages between ``bounds`` into the shard ``path``, batches sorted by length."""
+    import torch
+
+    start, stop = bounds
+    with replacing(path) as part, torch.inference_mode():
+        shard = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=(stop - start, retriever.size))
+        bar = tqdm(total=stop - start, desc="embedding", unit="passage", mininterval=5, disable=not progress)
+        for rows in length_batches(corpus.lengths(start, stop), batch_tokens):
+            shard[rows] = retriever(corpus[rows + start]).float().cpu().numpy()
+            bar.update(len(rows))
+        bar.close()
+        shard.flush()
+        del shard
+
+
+def open_shards(paths: Sequence[str | Path]) -> list[np.ndarray]:
+    """The shards, memory-mapped, in the order of ``paths``."""
+    return [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
+
+
+class ExactIndex:
+    """Exact inner-product search over memory-mapped shards (``faiss.knn``), a block at a time."""
+
+    def __init__(self, shards: Sequence[np.ndarray]) -> None:
+        self._shards = shards
+
+    def __len__(self) -> int:
+        return sum(map(len, self._shards))
+
+    def search(self, questions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scores float32 and row numbers int64, both (questions, k), best first; ties go to the lower row."""
+        import faiss
+
+        scores = np.full((len(questions), 0), 0, dtype=np.float32)
+        rows = np.zeros((len(questions), 0), dtype=np.int64)
+        begin = 0
+        for shard in self._shards:
+            for start in range(0, len(shard), BLOCK_ROWS):
+                block = np.ascontiguousarray(shard[start : start + BLOCK_ROWS], dtype=np.float32)
+                found, places = faiss.knn(questions, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
+                scores = np.concatenate([scores, found], 1)
+                rows = np.concatenate([rows, places.astype(np.int64) + begin + start], 1)
+                order = np.lexsort((rows, -scores))[:, :k]
+                scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+            begin += len(shard)
+        return scores, rows
+
+
+class TorchIndex:
+    """Exact search on a GPU: one bfloat16 matrix, one product and top-k a batch of questions."""
+
+    def __init__(self, shards: Sequence[np.ndarray], device) -> None:
+        import torch
+
+        self._matrix = torch.empty((sum(map(len, shards)), shards[0].shape[1]), dtype=torch.bfloat16, device=device)
+        begin = 0
+        for shard in shards:
+            for start in range(0, len(shard), BLOCK_ROWS):
+                block = torch.from_numpy(np.ascontiguousarray(shard[start : start + BLOCK_ROWS]))
+                self._matrix[begin + start : begin + start + len(block)] = block.to(device)
+            begin += len(shard)
+
+    def __len__(self) -> int:
+        return len(self._matrix)
+
+    def search(self, questions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """As :meth:`ExactIndex.search`."""
+        import torch
+
+        vectors = torch.from_numpy(questions).to(self._matrix)
+        scores, rows = (vectors @ self._matrix.T).topk(k, dim=1)
+        return scores.float().cpu().numpy(), rows.cpu().numpy()
+
+
+class CompressedIndex:
+    """FAISS IVF-PQ, trained on a sample and filled shard by shard."""
+
+    def __init__(self, shards: Sequence[np.ndarray], *, lists: int, probes: int, code_bytes: int, seed: int = 0) -> None:
+        import faiss
+
+        size = shards[0].shape[1]
+        if size % code_bytes:
+            raise InputError(f"retrieval.code_bytes: {code_bytes} does not divide the {size} values of a vector.")
+        total = sum(map(len, shards))
+        rng = np.random.default_rng(seed)
+        picks = np.sort(rng.choice(total, min(total, 64 * max(lists, 256)), replace=False))
+        starts = np.cumsum([0, *map(len, shards)])
+        sample = np.concatenate(
+            [shard[picks[(picks >= a) & (picks < b)] - a] for shard, a, b in zip(shards, starts, starts[1:], strict=False)]
+        ).astype(np.float32)
+        if len(sample) < max(lists, 256):
+            raise InputError(f"retrieval.index: ivfpq needs {max(lists, 256)} passages or more; use 'exact'.")
+        quantizer = faiss.IndexFlatIP(size)
+        self._index = faiss.IndexIVFPQ(quantizer, size, lists, code_bytes, 8, faiss.METRIC_INNER_PRODUCT)
+        self._index.train(sample)
+        for shard in shards:
+            for start in range(0, len(shard), BLOCK_ROWS):
+                self._index.add(np.ascontiguousarray(shard[start : start + BLOCK_ROWS], dtype=np.float32))
+        self._index.nprobe = probes
+
+    def __len__(self) -> int:
+        return self._index.ntotal
+
+    def search(self, questions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """As :meth:`ExactIndex.search`, approximately; a list too short for k is filled with the row of rank 1."""
+        scores, rows = self._index.search(questions, k)
+        missing = rows < 0
+        return np.where(missing, scores[:, :1], scores), np.where(missing, np.maximum(rows[:, :1], 0), rows)
+
+
+def build(shards: Sequence[np.ndarray], retrieval, device: str = "cpu"):
+    """The index that the settings (:class:`settings.Retrieval`) ask for.
+
+    Raises:
+        InputError: k is larger than the corpus.
+    """
+    total = sum(map(len, shards))
+    if retrieval.k > total:
+        raise InputError(f"retrieval.k: {retrieval.k} passages are asked for, and the corpus has {total}; lower k.")
+    if retrieval.index == "ivfpq":
+        return CompressedIndex(
+            shards, lists=retrieval.lists, probes=retrieval.probes, code_bytes=retrieval.code_bytes
+        )
+    return ExactIndex(shards) if device == "cpu" else TorchIndex(shards, device)
+
+
+def recall(index, exact, questions: np.ndarray, k: int) -> float:
+    """Share of the exact k nearest that ``index`` finds too, a mean over questions."""
+    found, true = index.search(questions, k)[1], exact.search(questions, k)[1]
+    return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(found, true, strict=True)]))

@@ -1,0 +1,207 @@
+"""A generated world: things with names that many share, one fact a passage, asked for in other words.
+
+Every entity (a person in the ``nq`` world, a work in the ``triviaqa`` world) has one passage for each relation, and
+shares each of its two names with others, so that a name alone finds neither the entity nor the passage. A question
+names the relation by words that its passage does not use. An answer is three words of one pool, so that other
+passages hold parts of it and its later words can only be copied.
+
+Evaluation worlds are made once, from their seed; :func:`fresh_facts` draws new ones without end, for pretraining.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import yaml
+
+from .records import Passage, Question
+from .settings import WORKFLOW, World
+
+_WORDS = yaml.safe_load((WORKFLOW / "reference" / "words.yaml").read_text(encoding="utf-8"))
+FIRST_NAMES, LAST_NAMES = _WORDS["first_names"].split(), _WORDS["last_names"].split()
+ADJECTIVES, NOUNS, VALUE_WORDS = (_WORDS[key].split() for key in ("adjectives", "nouns", "values"))
+
+
+@dataclass(frozen=True)
+class Relation:
+    """One kind of fact: ``text`` tells it, ``question`` asks for it; ``{n}`` is the entity, ``{v}`` the value."""
+
+    text: str
+    question: str
+
+
+# Each word keeps one part of speech throughout, so that a tagger can be trained on the labels below.
+RELATIONS: dict[str, list[Relation]] = {
+    "nq": [
+        Relation("{n} was born in the town of {v} .", "where did {n} come into this world"),
+        Relation("{n} studied law at the college of {v} .", "which school taught {n}"),
+        Relation("{n} worked for the company named {v} .", "who was the employer of {n}"),
+        Relation("{n} married a singer called {v} .", "what was the spouse of {n} known as"),
+        Relation("{n} died after an illness near {v} .", "at which place did the life of {n} end"),
+        Relation("{n} received a medal known by the name {v} .", "what award went to {n}"),
+    ],
+    "triviaqa": [
+        Relation("{n} was written by the novelist {v} .", "Which author 's pen gave readers the tale {n} , a favourite ?"),
+        Relation("{n} is set in the country of {v} .", "In what land does the action of {n} , still read today , unfold ?"),
+        Relation("{n} was first printed at the press of {v} .", "Name the publisher that brought {n} to the public ."),
+        Relation("{n} was turned into a film directed by {v} .", "Who made the movie version of {n} for the cinema ?"),
+        Relation("{n} tells of a hero named {v} .", "What is the main character of {n} called in the tale ?"),
+        Relation("{n} is kept in the museum of {v} .", "Which collection holds the manuscript of {n} at present ?"),
+    ],
+}  # fmt: skip
+
+PARTS_OF_SPEECH: dict[str, str] = {
+    **dict.fromkeys(FIRST_NAMES + LAST_NAMES + VALUE_WORDS, "PROPN"),
+    **dict.fromkeys(ADJECTIVES, "ADJ"),
+    **dict.fromkeys(NOUNS, "NOUN"),
+    **{word: part for part, words in _WORDS["parts_of_speech"].items() for word in words.split()},
+}
+
+PROMPT_WORDS = ["question", "title", "context", "answer"]
+
+
+def words() -> list[str]:
+    """Every word of both worlds and of the prompt, sorted."""
+    return sorted({*PARTS_OF_SPEECH, *PROMPT_WORDS})
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A told fact: a passage's title and text, which is ``statement`` and then ``value`` and a full stop."""
+
+    title: str
+    text: str
+    statement: str
+    value: str
+    question: str
+
+
+def _name(variant: str, first: int, last: int) -> str:
+    if variant == "nq":
+        return f"{FIRST_NAMES[first]} {LAST_NAMES[last]}"
+    return f"the {ADJECTIVES[first]} {NOUNS[last]}"
+
+
+def _fact(variant: str, relation: Relation, name: str, value: str) -> Fact:
+    statement = relation.text.format(n=name, v="\0").split("\0")[0].strip()
+    return Fact(name, relation.text.format(n=name, v=value), statement, value, relation.question.format(n=name))
+
+
+def _values(rng: np.random.Generator, count: int) -> list[str]:
+    """``count`` different values of three different words each."""
+    values: dict[str, None] = {}
+    while len(values) < count:
+        values[" ".join(rng.choice(VALUE_WORDS, 3, replace=False))] = None
+    return list(values)
+
+
+def _names(rng: np.random.Generator, variant: str, count: int) -> list[str]:
+    firsts, lasts = (FIRST_NAMES, LAST_NAMES) if variant == "nq" else (ADJECTIVES, NOUNS)
+    pairs = rng.choice(len(firsts) * len(lasts), count, replace=False)
+    return [_name(variant, pair // len(lasts), pair % len(lasts)) for pair in pairs]
+
+
+def facts(world: World) -> list[Fact]:
+    """All the facts of an evaluation world, entity by entity."""
+    rng = np.random.default_rng([world.seed, 7])
+    relations = RELATIONS[world.variant]
+    names = _names(rng, world.variant, world.people)
+    values = iter(_values(rng, len(names) * len(relations)))
+    return [_fact(world.variant, relation, name, next(values)) for name in names for relation in relations]
+
+
+def passages(world: World) -> Iterator[Passage]:
+    """The world's knowledge base, in shuffled order."""
+    told = facts(world)
+    for row, place in enumerate(np.random.default_rng([world.seed, 8]).permutation(len(told))):
+        yield Passage(str(row), told[place].title, told[place].text)
+
+
+def questions(world: World) -> dict[str, list[Question]]:
+    """Train, dev and test questions; no two splits ask for one fact.
+
+    The ``triviaqa`` world counts a shorter alias too, as TriviaQA counts many.
+
+    Raises:
+        ValueError: more questions are asked for than there are facts.
+    """
+    told = facts(world)
+    asked = world.train + world.dev + world.test
+    if asked > len(told):
+        raise ValueError(f"world {world.variant}: {asked} questions of {len(told)} facts; lower train, dev or test")
+    order = np.random.default_rng([world.seed, 9]).permutation(len(told))[:asked]
+    ends = np.cumsum([world.train, world.dev, world.test])
+    splits = {}
+    for split, places in zip(("train", "dev", "test"), np.split(order, ends[:-1]), strict=True):
+        splits[split] = []
+        for number, place in enumerate(places):
+            fact = told[place]
+            alias = [fact.value.split(" ", 1)[1]] if world.variant == "triviaqa" else []
+            splits[split].append(
+                Question(f"{world.variant}-{split}-{number}", fact.question, [fact.value, *alias], fact.value)
+            )
+    return splits
+
+
+def fresh_facts(rng: np.random.Generator, count: int) -> list[Fact]:
+    """``count`` facts of a world drawn anew: two or three entities of one kind that share names, all values new."""
+    variant = ("nq", "triviaqa")[rng.integers(2)]
+    relations = RELATIONS[variant]
+    firsts, lasts = (40, 60)
+    base = rng.integers(firsts), rng.integers(lasts)
+    names = {
+        _name(variant, *base),
+        _name(variant, base[0], rng.integers(lasts)),
+        _name(variant, rng.integers(firsts), base[1]),
+    }
+    pairs = [(name, relation) for name in sorted(names) for relation in relations]
+    values = _values(rng, count)
+    picks = rng.choice(len(pairs), count, replace=False)
+    return [_fact(variant, pairs[pick][1], pairs[pick][0], value) for pick, value in zip(picks, values, strict=True)]
+
+
+def fresh_article(rng: np.random.Generator) -> str:
+    """All that a new entity's passages say, in one text: what the retriever's crops are taken from."""
+    variant = ("nq", "triviaqa")[rng.integers(2)]
+    name = _names(rng, variant, 1)[0]
+    relations = RELATIONS[variant]
+    told = [_fact(variant, r, name, v).text for r, v in zip(relations, _values(rng, len(relations)), strict=True)]
+    return " ".join(told[place] for place in rng.permutation(len(told)))
+
+
+def train_tagger(folder: str, *, seed: int = 0, sentences: int = 400) -> float:
+    """Train spaCy's tagger on the worlds' own part-of-speech labels; returns its accuracy on sentences unseen.
+
+    Args:
+        folder: where the pipeline is written (``spacy.load(folder)``).
+    """
+    import random
+
+    import spacy
+    from spacy.tokens import Doc
+    from spacy.training import Example
+
+    rng = np.random.default_rng([seed, 11])
+    random.seed(seed)
+    spacy.util.fix_random_seed(seed)
+    tagger = spacy.blank("en")
+    tagger.add_pipe("morphologizer")
+
+    def example(sentence: str) -> Example:
+        tokens = tagger.make_doc(sentence)
+        tags = [PARTS_OF_SPEECH.get(token.text, "X") for token in tokens]
+        spaces = [bool(token.whitespace_) for token in tokens]
+        return Example(tokens, Doc(tagger.vocab, words=[token.text for token in tokens], spaces=spaces, pos=tags))
+
+    texts = [text for _ in range(sentences) for fact in fresh_facts(rng, 2) for text in (fact.question, fact.text)]
+    examples = [example(text) for text in texts]
+    held_out, training = examples[:100], examples[100:]
+    tagger.initialize(lambda: training)
+    for _ in range(2):
+        random.shuffle(training)
+        for batch in spacy.util.minibatch(training, 32):
+            tagger.update(batch)
+    tagger.to_disk(folder)
+    return float(tagger.evaluate(held_out)["pos_acc"])

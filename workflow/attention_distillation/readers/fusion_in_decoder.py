@@ -1,0 +1,92 @@
+"""T5 as fusion-in-decoder (Izacard and Grave, 2020b): each passage is encoded by itself, with the question.
+
+No model internals are patched: the encoder runs on (B·k, L), its states are laid end to end, and the decoder takes
+them as ``encoder_outputs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..attention import AnswerRowRecorder, cross_attention_modules
+from .base import Encoded, Output, Passages, Reader, answer_loss, pad_right
+from .prompt import TEMPLATE, passage_prompts
+
+
+class FusionInDecoderReader(Reader):
+    """Cross-attention from the decoder's answer positions to the tokens of all passages."""
+
+    @staticmethod
+    def model_class():
+        """T5."""
+        from transformers import T5ForConditionalGeneration
+
+        return T5ForConditionalGeneration
+
+    def encode(
+        self, questions: Sequence[str], passages: Sequence[Passages], answers: Sequence[str] | None = None
+    ) -> Encoded:
+        """See :meth:`Reader.encode`; every question of a batch has the same number of passages.
+
+        Without passages (closed book) the encoder reads ``question: {Q}`` alone.
+        """
+        k = len(passages[0])
+        if k:
+            flat = passage_prompts(
+                self.tokenizer,
+                [question for question in questions for _ in range(k)],
+                [passage for found in passages for passage in found],
+                self.passage_max_tokens - 1,
+            )
+            ids = [[*prompt.ids.tolist(), self.end_id] for prompt in flat]
+            segment = [[*prompt.segment.tolist(), TEMPLATE] for prompt in flat]
+        else:
+            ids = self.tokenizer([f"question: {question}" for question in questions])["input_ids"]
+            segment = [[TEMPLATE] * len(row) for row in ids]
+        shape = (len(questions), max(k, 1), -1)
+        segment = pad_right(segment, TEMPLATE).view(shape)
+        owner = torch.arange(shape[1])[None, :, None].expand_as(segment)
+        return Encoded(
+            ids=pad_right(ids, self.tokenizer.pad_token_id).view(shape),
+            mask=pad_right([[1] * len(row) for row in ids], 0).view(shape),
+            passage=torch.where(segment == TEMPLATE, -1, owner).flatten(1),
+            segment=segment.flatten(1),
+            labels=pad_right(self._answer_rows(answers, len(questions)), -100).long(),
+        )
+
+    def _encode_passages(self, encoded: Encoded):
+        from transformers.modeling_outputs import BaseModelOutput
+
+        batch, k, length = encoded.ids.shape
+        states = self.model.encoder(
+            input_ids=encoded.ids.view(batch * k, length), attention_mask=encoded.mask.view(batch * k, length)
+        ).last_hidden_state
+        return BaseModelOutput(last_hidden_state=states.view(batch, k * length, -1)), encoded.mask.flatten(1)
+
+    def forward(self, encoded: Encoded, *, record: bool = False, value_norm: bool = True, check: bool = True) -> Output:
+        """See :meth:`Reader.forward`."""
+        states, mask = self._encode_passages(encoded)
+        labels = encoded.labels
+        inputs = {"encoder_outputs": states, "attention_mask": mask, "labels": labels, "use_cache": False}
+        if record:
+            rows = torch.arange(labels.shape[1], device=labels.device).expand(len(labels), -1)
+            recorder = AnswerRowRecorder(
+                cross_attention_modules(self.model), rows, labels != -100, mask.bool(), value_norm=value_norm
+            )
+            with recorder:
+                logits = self.model(**inputs).logits
+            attention = recorder.token_attention(check=check)
+        else:
+            logits, attention = self.model(**inputs).logits, None
+        return Output(answer_loss(logits, labels), attention)
+
+    @torch.inference_mode()
+    def generate(self, encoded: Encoded) -> list[str]:
+        """See :meth:`Reader.generate`."""
+        states, mask = self._encode_passages(encoded.to(self.device))
+        generated = self.model.generate(
+            encoder_outputs=states, attention_mask=mask, max_new_tokens=self.answer_max_tokens, do_sample=False
+        )
+        return self._texts(generated)

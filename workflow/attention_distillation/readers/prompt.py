@@ -1,0 +1,63 @@
+"""A passage's prompt and its segment map: which token is the passage's own title or text, and which is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..records import InputError
+
+TEMPLATE, TITLE, TEXT = 0, 1, 2
+SEGMENT_NAMES = {TITLE: "title", TEXT: "text"}
+
+
+@dataclass(frozen=True)
+class PassagePrompt:
+    """``ids`` and ``segment`` (TEMPLATE, TITLE or TEXT), both int64 of the prompt's length."""
+
+    ids: np.ndarray
+    segment: np.ndarray
+
+
+def passage_prompts(
+    tokenizer, questions: Sequence[str], passages: Sequence[tuple[str, str]], max_tokens: int, *, end: str = ""
+) -> list[PassagePrompt]:
+    """Prompts ``question: {Q} title: {title} context: {text}``, each cut to ``max_tokens`` tokens.
+
+    Args:
+        tokenizer: a fast tokenizer; it adds no special tokens here.
+        questions: one for each passage.
+        passages: (title, text).
+        end: written after the passage, inside the limit only where the passage leaves room.
+
+    The copy of the question and the template's words belong to no passage: only title and text count.
+
+    Raises:
+        InputError: the question leaves no room for a single token of the passage.
+    """
+    prompts, spans = [], []
+    for question, (title, text) in zip(questions, passages, strict=True):
+        head = f"question: {question} title: "
+        middle = f"{head}{title} context: "
+        prompts.append(f"{middle}{text}{end}")
+        spans.append(((len(head), len(head) + len(title)), (len(middle), len(middle) + len(text))))
+    encoded = tokenizer(
+        prompts, add_special_tokens=False, truncation=True, max_length=max_tokens, return_offsets_mapping=True
+    )
+    results = []
+    for ids, offsets, (title, text), question in zip(
+        encoded["input_ids"], encoded["offset_mapping"], spans, questions, strict=True
+    ):
+        begin, stop = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
+        segment = np.full(len(ids), TEMPLATE)
+        for kind, (first, last) in ((TITLE, title), (TEXT, text)):
+            segment[(np.maximum(begin, first) < np.minimum(stop, last))] = kind
+        if not (segment == TEXT).any():
+            raise InputError(
+                f"prompt.passage_max_tokens: {max_tokens} tokens leave no room for a passage after the question "
+                f"'{question[:60]}'; raise it or drop the question."
+            )
+        results.append(PassagePrompt(np.asarray(ids), segment))
+    return results

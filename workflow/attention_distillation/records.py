@@ -1,0 +1,357 @@
+"""What a passage, a question and a retrieved list are; reading and writing them; saying which line is wrong.
+
+Every file that one stage hands to another is read and written here and nowhere else:
+
+=======================  =======================================================================
+``passages.arrow``       Arrow stream, memory-mapped: ``id, title, text`` (strings), row = passage
+``questions.S.jsonl``    one object a line: ``id, question, answers`` and, to train on, ``target``
+``retrieved.S.parquet``  row = question: ``passages`` (k row numbers), ``scores`` (k float32), best first
+``attention.parquet``    the dump: a row a passage token of an instance
+``*.jsonl``              logs and predictions, one object a line
+=======================  =======================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+SPLITS = ("train", "dev", "test")
+
+
+class InputError(ValueError):
+    """A fault in what the user gave, told in one line: where it is, what it is, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One passage of the knowledge base D."""
+
+    id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with every answer that counts; ``target`` is the one to train on (empty: draw by seed)."""
+
+    id: str
+    question: str
+    answers: list[str] = field(default_factory=list)
+    target: str = ""
+
+
+# ------------------------------------------------------------------ half-written files
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place only if the block ends well.
+
+    A half-written file is so never taken for a whole one, whatever kills the job.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write ``value`` as indented JSON with sorted keys: equal values give equal bytes."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> dict:
+    """Read a JSON file.
+
+    Raises:
+        InputError: it is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg}); mend or delete the file.") from None
+
+
+def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
+    """Write one JSON object a line."""
+    with replacing(path) as part, open(part, "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
+    """Yield ``(line number, object)`` for each line that is not blank.
+
+    Raises:
+        InputError: a line is no JSON object, or not UTF-8.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise InputError(f"{path}, line {number}: not JSON ({error.msg}); one object a line.") from None
+                if not isinstance(row, dict):
+                    raise InputError(f"{path}, line {number}: a {type(row).__name__}, where an object is needed.")
+                yield number, row
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path in the config.") from None
+
+
+# ------------------------------------------------------------------ passages
+
+
+def _text(row: dict, key: str, where: str, *, empty: bool = False) -> str:
+    value = row.get(key)
+    if value is None:
+        raise InputError(f"{where}: field '{key}' is missing; it has {', '.join(map(str, row)) or 'no field'}.")
+    if isinstance(value, int) and not isinstance(value, bool) and key == "id":
+        value = str(value)
+    if not isinstance(value, str):
+        raise InputError(f"{where}: field '{key}' is a {type(value).__name__}, where a string is needed.")
+    if not empty and not value.strip():
+        raise InputError(f"{where}: field '{key}' is empty; fill it in or drop the row.")
+    return value
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """Rows of a JSONL, TSV or Parquet file with the place that each came from."""
+    if path.suffix == ".tsv":
+        csv.field_size_limit(2**24)
+        try:
+            with open(path, encoding="utf-8", newline="") as file:
+                reader = csv.DictReader(file, delimiter="\t", restkey="")
+                for row in reader:
+                    where = f"{path}, line {reader.line_num}"
+                    if "" in row or None in row.values():
+                        raise InputError(f"{where}: not {len(reader.fieldnames or [])} tab-separated columns.")
+                    yield where, row
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; check the path in the config.") from None
+    elif path.suffix == ".parquet":
+        from datasets import Dataset
+
+        if not path.exists():
+            raise InputError(f"{path}: no such file; check the path in the config.")
+        for number, row in enumerate(Dataset.from_parquet(str(path), keep_in_memory=True), 1):
+            yield f"{path}, row {number}", row
+    else:
+        for number, row in read_jsonl(path):
+            yield f"{path}, line {number}", row
+
+
+def read_passages(path: str | Path) -> Iterator[Passage]:
+    """Passages of a user's ``.jsonl``, ``.tsv`` (with a header line) or ``.parquet`` file: id, title, text.
+
+    Raises:
+        InputError: names file and line of a malformed row, a missing field or an id that came before.
+    """
+    seen: dict[str, str] = {}
+    for where, row in _rows(Path(path)):
+        passage = Passage(
+            _text(row, "id", where), _text({"title": "", **row}, "title", where, empty=True), _text(row, "text", where)
+        )
+        if passage.id in seen:
+            raise InputError(f"{where}: id '{passage.id}' came before ({seen[passage.id]}); ids must be unique.")
+        seen[passage.id] = where
+        yield passage
+    if not seen:
+        raise InputError(f"{path}: holds no passage.")
+
+
+def write_passages(path: str | Path, passages: Iterable[Passage], batch: int = 10_000) -> int:
+    """Write passages as one Arrow stream, a batch at a time; returns how many."""
+    import pyarrow as pa
+
+    schema = pa.schema([("id", pa.string()), ("title", pa.string()), ("text", pa.large_string())])
+    count, rows = 0, []
+    with replacing(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
+
+        def flush() -> None:
+            stream.write_batch(pa.RecordBatch.from_pylist([asdict(row) for row in rows], schema=schema))
+            rows.clear()
+
+        for passage in passages:
+            rows.append(passage)
+            count += 1
+            if len(rows) == batch:
+                flush()
+        if rows:
+            flush()
+    return count
+
+
+def open_passages(path: str | Path):
+    """The corpus as a memory-mapped ``datasets.Dataset``: ``corpus[7]["text"]``, without holding it in memory."""
+    from datasets import Dataset
+
+    return Dataset.from_file(str(path))
+
+
+# ------------------------------------------------------------------ questions
+
+
+def read_questions(path: str | Path, prefix: str = "") -> list[Question]:
+    """Questions of a ``.jsonl``, ``.tsv`` or ``.parquet`` file; ``answers`` is a list of strings, none of them empty.
+
+    Raises:
+        InputError: names file and line of whatever is wrong.
+    """
+    questions = []
+    for where, row in _rows(Path(path)):
+        answers = row.get("answers")
+        if not isinstance(answers, list) or not answers:
+            raise InputError(f"{where}: 'answers' must be a list of one or more strings.")
+        for answer in answers:
+            if not isinstance(answer, str) or not answer.strip():
+                raise InputError(f"{where}: an answer is empty or no string; drop it or the row.")
+        identifier = str(row.get("id", f"{prefix}{len(questions)}"))
+        questions.append(Question(identifier, _text(row, "question", where), answers, row.get("target") or ""))
+    if not questions:
+        raise InputError(f"{path}: holds no question.")
+    return questions
+
+
+def write_questions(path: str | Path, questions: Iterable[Question]) -> None:
+    """Write questions in the form that :func:`read_questions` reads."""
+    write_jsonl(path, (asdict(question) for question in questions))
+
+
+# ------------------------------------------------------------------ retrieved lists
+
+
+def write_retrieved(path: str | Path, passages, scores, facts: dict) -> None:
+    """Write what retrieval found: ``passages`` int64 and ``scores`` float32, both of shape (questions, k).
+
+    ``facts``, such as an approximate index's recall, go into the file's metadata.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(
+        {
+            "passages": pa.array(passages.tolist(), pa.list_(pa.int64())),
+            "scores": pa.array(scores.tolist(), pa.list_(pa.float32())),
+        }
+    )
+    table = table.replace_schema_metadata({"facts": json.dumps(facts)})
+    with replacing(path) as part:
+        pq.write_table(table, part, compression="zstd")
+
+
+def read_retrieved(path: str | Path, corpus_size: int):
+    """Row numbers of the retrieved passages, int64 of shape (questions, k).
+
+    Raises:
+        InputError: a number that the corpus does not have: index and corpus are not of one making.
+    """
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    rows = np.asarray(pq.read_table(path, columns=["passages"])["passages"].to_pylist(), dtype=np.int64)
+    if rows.size and (rows.min() < 0 or rows.max() >= corpus_size):
+        raise InputError(
+            f"{path}: passage {rows.max()} is not in the corpus of {corpus_size:,}; delete this file and its index."
+        )
+    return rows
+
+
+# ------------------------------------------------------------------ attention dumps
+
+
+def dump_schema():
+    """The columns of ``attention.parquet``; a row is one passage token of one instance (see docs/formats.md)."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("instance", pa.int32()),
+            ("passage", pa.int8()),
+            ("passage_row", pa.int64()),
+            ("token", pa.int16()),
+            ("token_text", pa.string()),
+            ("attention", pa.float32()),
+            ("similarity_answer", pa.float32()),
+            ("similarity_question", pa.float32()),
+            ("segment", pa.string()),
+        ]
+    )
+
+
+def write_dump(path: str | Path, instances: Iterable[dict], facts: dict) -> None:
+    """Write token records, an instance's columns at a time; NaN similarities become null, ``facts`` metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = dump_schema().with_metadata({"provenance": json.dumps(facts)})
+    with replacing(path) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
+        waiting: list = []
+
+        def flush() -> None:
+            if waiting:
+                writer.write_table(pa.concat_tables(waiting).combine_chunks())
+                waiting.clear()
+
+        for columns in instances:
+            arrays = [pa.array(columns[f.name], f.type, from_pandas=True) for f in schema]
+            waiting.append(pa.Table.from_arrays(arrays, schema=schema))
+            if len(waiting) == 200:
+                flush()
+        flush()
+
+
+# ------------------------------------------------------------------ provenance
+
+_TOLD = ("torch", "transformers", "tokenizers", "faiss-cpu", "datasets", "spacy", "numpy", "pandas", "scipy")
+
+
+def digest(value: object) -> str:
+    """A short hash of any JSON-able value, the same for equal values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+@cache
+def _commit() -> str:
+    """The commit that the code is at, marked when the work tree differs; 'none' outside git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    here = Path(__file__).parent
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "none"
+
+
+def provenance(settings: dict, *, device: str = "cpu", **facts: object) -> dict:
+    """Where a result came from: the hash of its settings, versions, commit, device, and what else is given."""
+    versions = {}
+    for name in _TOLD:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return {
+        "config_hash": digest(settings),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "device": device,
+        **facts,
+    }

@@ -1,0 +1,149 @@
+"""Contriever: a BERT encoder, mean pooling over non-padding tokens, no normalisation, s(n, Q) = dot product.
+
+The corpus is tokenised once into two memory-mapped arrays (:func:`tokenise_corpus`); whatever embeds it afterwards,
+the first index, a refresh in training or the final one, reads those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .records import replacing
+
+
+class Retriever(nn.Module):
+    """One encoder for questions and passages.
+
+    Args:
+        model: a ``BertModel``.
+        tokenizer: its fast tokenizer.
+    """
+
+    def __init__(self, model, tokenizer) -> None:
+        super().__init__()
+        self.model, self.tokenizer = model, tokenizer
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Retriever:
+        """Load from a checkpoint directory; safetensors only, no remote code."""
+        from transformers import AutoTokenizer, BertModel
+
+        model = BertModel.from_pretrained(
+            folder, add_pooling_layer=False, use_safetensors=True, attn_implementation="sdpa", dtype=torch.float32
+        )
+        return cls(model, AutoTokenizer.from_pretrained(folder))
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights (safetensors), config and tokenizer."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    @property
+    def size(self) -> int:
+        """d_emb, the length of a vector."""
+        return self.model.config.hidden_size
+
+    def forward(self, tokens: list[np.ndarray]) -> Tensor:
+        """Vectors of token rows, float (rows, d)."""
+        ids, mask = pad(tokens, self.tokenizer.pad_token_id or 0, self.model.device)
+        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+
+    def tokenise(self, texts: list[str], max_tokens: int) -> list[np.ndarray]:
+        """Token rows of texts, special tokens included, each at most ``max_tokens`` long."""
+        rows = self.tokenizer(texts, truncation=True, max_length=max_tokens, return_attention_mask=False)["input_ids"]
+        return [np.asarray(row, dtype=np.int32) for row in rows]
+
+    @torch.inference_mode()
+    def embed(self, tokens: list[np.ndarray], batch_tokens: int = 16384) -> np.ndarray:
+        """Vectors of token rows without gradient, float32 (rows, d); order as given."""
+        vectors = np.empty((len(tokens), self.size), dtype=np.float32)
+        for rows in length_batches(np.fromiter(map(len, tokens), int, len(tokens)), batch_tokens):
+            vectors[rows] = self([tokens[row] for row in rows]).float().cpu().numpy()
+        return vectors
+
+
+def pad(rows: list[np.ndarray], pad_id: int, device) -> tuple[Tensor, Tensor]:
+    """Right-padded ids and mask, int64 (rows, longest)."""
+    lengths = np.fromiter(map(len, rows), int, len(rows))
+    mask = np.arange(lengths.max())[None] < lengths[:, None]
+    ids = np.full(mask.shape, pad_id, dtype=np.int64)
+    ids[mask] = np.concatenate(rows)
+    return tuple(torch.from_numpy(part).to(device, non_blocking=True) for part in (ids, mask.astype(np.int64)))
+
+
+def length_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
+    """Row numbers in batches of like length, longest first, each at most ``batch_tokens`` with padding.
+
+    Sorting by length wastes no work on padding; longest first meets the memory peak at once.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        stop = start + max(1, batch_tokens // max(int(lengths[order[start]]), 1))
+        yield order[start:stop]
+        start = stop
+
+
+def passage_text(title: str, text: str) -> str:
+    """What the retriever reads of a passage [Atlas: title, then text]."""
+    return f"{title} {text}" if title else text
+
+
+class TokenisedCorpus:
+    """Token rows of every passage, memory-mapped: ``corpus[[3, 5]]`` gives two arrays of token ids."""
+
+    def __init__(self, tokens: str | Path, offsets: str | Path) -> None:
+        self._tokens = np.load(tokens, mmap_mode="r", allow_pickle=False)
+        self._offsets = np.load(offsets, mmap_mode="r", allow_pickle=False)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, rows: Iterable[int]) -> list[np.ndarray]:
+        return [self._tokens[self._offsets[row] : self._offsets[row + 1]] for row in rows]
+
+    def lengths(self, start: int, stop: int) -> np.ndarray:
+        """Tokens of the passages from ``start`` to before ``stop``."""
+        return np.diff(self._offsets[start : stop + 1])
+
+
+def tokenise_corpus(
+    retriever_tokenizer, corpus, max_tokens: int, tokens: str | Path, offsets: str | Path, batch: int = 4096
+) -> None:
+    """Write the corpus's token rows end to end (``tokens``) and where each starts (``offsets``).
+
+    Args:
+        retriever_tokenizer: a fast tokenizer.
+        corpus: as :func:`records.open_passages` gives it.
+        tokens: ``.npy`` of uint16 (uint32 for a larger vocabulary).
+        offsets: ``.npy`` of int64, passages + 1 long.
+
+    Memory holds one batch: rows go to a raw file whose header is written last.
+    """
+    kind = np.uint16 if len(retriever_tokenizer) <= 2**16 else np.uint32
+    starts = np.zeros(len(corpus) + 1, dtype=np.int64)
+    with replacing(tokens) as part, open(part, "wb") as file:
+        header = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": (10**15,)}
+        np.lib.format.write_array_header_1_0(file, header)  # room for any length; rewritten below
+        begin = file.tell()
+        for start in tqdm(range(0, len(corpus), batch), desc="tokenising", unit="batch", mininterval=5):
+            rows = corpus[start : start + batch]
+            texts = [passage_text(*pair) for pair in zip(rows["title"], rows["text"], strict=True)]
+            ids = retriever_tokenizer(texts, truncation=True, max_length=max_tokens, return_attention_mask=False)
+            for number, row in enumerate(ids["input_ids"], start + 1):
+                starts[number] = len(row)
+            file.write(np.fromiter((i for row in ids["input_ids"] for i in row), dtype=kind).tobytes())
+        np.cumsum(starts, out=starts)
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (int(starts[-1]),)})
+        if file.tell() != begin:
+            raise RuntimeError("the header of a .npy file changed its length")
+    with replacing(offsets) as part, open(part, "wb") as file:
+        np.save(file, starts)

@@ -1,0 +1,102 @@
+"""What every script does first: threads, a log beside the screen, and errors told in one line."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import traceback
+from pathlib import Path
+
+from .records import InputError
+
+
+class _Tee:
+    """Standard error of a job: to its log, and to the screen with the job's name before each line.
+
+    Progress bars redraw with a carriage return; jobs that run side by side would draw over each other, so each
+    redrawing becomes a line.
+    """
+
+    def __init__(self, screen, log: Path, label: str) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._screen, self._log, self._label, self._rest = screen, open(log, "w", encoding="utf-8"), label, ""  # noqa: SIM115
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text.replace("\r", "\n")).split("\n")
+        for line in lines:
+            if line.strip():
+                self._log.write(line + "\n")
+                self._screen.write(f"[{self._label}] {line}\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self._log.flush()
+        self._screen.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+
+def start(snakemake) -> None:
+    """Set the job's threads everywhere, its log, and how its errors are told.
+
+    Two processes with two threads each on two cores run many times slower than one after the other, so the
+    rule's ``threads`` is handed to every library that makes threads. Call it before torch is imported.
+    """
+    threads = str(snakemake.threads)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
+        os.environ[name] = threads
+    os.environ["TOKENIZERS_PARALLELISM"] = "false" if threads == "1" else "true"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    label = " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
+    if snakemake.log:
+        sys.stderr = _Tee(sys.stderr, Path(str(snakemake.log[0])), label)
+    sys.excepthook = _tell
+
+
+def torch_threads(snakemake) -> None:
+    """Hand the rule's threads to torch too, and silence the bars of transformers: a job's log tells what it does."""
+    import torch
+    from transformers.utils import logging
+
+    torch.set_num_threads(snakemake.threads)
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def part_of(folder: str, part: str) -> str:
+    """A model's directory: the checkpoint's part, or the directory itself where it is a model's own."""
+    inside = Path(folder) / part
+    return str(inside if inside.is_dir() else folder)
+
+
+def reader_of(snakemake):
+    """The reader of an evaluation job, on its device."""
+    from .readers import KINDS
+
+    kind = KINDS[snakemake.params.architecture]
+    return kind.load(part_of(snakemake.input.reader, "reader"), **snakemake.params.prompt).to(device()).eval()
+
+
+def device() -> str:
+    """``cuda`` where there is one, else ``cpu``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_name() -> str:
+    """What the device calls itself, for provenance."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})"
+
+
+def _tell(kind, error, trace) -> None:
+    if isinstance(error, InputError):
+        sys.stderr.write(f"error: {error}\n")
+    else:
+        sys.stderr.write("".join(traceback.format_exception(kind, error, trace)))
+    sys.stderr.flush()

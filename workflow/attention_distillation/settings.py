@@ -1,0 +1,420 @@
+"""What the config and a scale may say: every key typed, described and checked, unknown ones refused.
+
+``config.yaml`` (:class:`Config`) is what a user changes; ``workflow/scales/<scale>.yaml`` (:class:`Scale`) holds
+every number of an experiment, as data. :func:`load` merges the two and checks what one key asks of another.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .records import SPLITS, InputError
+
+MAIN = ("checkpoint", "off_the_shelf", "step1", "step2", "atlas", "perplexity")
+WORKFLOW = Path(__file__).resolve().parent.parent
+MODEL_KINDS = ("reader", "encoder_decoder", "retriever")
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Order = Literal["ranked", "reversed", "shuffled"]
+Nouns = Literal["en_core_web_sm", "world", "content_words"]
+
+
+class Strict(BaseModel):
+    """A mapping whose unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ------------------------------------------------------------------ data
+
+
+class World(Strict):
+    """A generated world: people with one-fact passages, asked for in other words (module ``miniature``)."""
+
+    variant: Literal["nq", "triviaqa"] = Field(description="which of the two worlds: how facts are told and asked")
+    people: Count = Field(220, description="people in the world; each has one passage for each relation")
+    train: Count = Field(900, description="training questions")
+    dev: Count = Field(100, description="validation questions")
+    test: Count = Field(200, description="test questions")
+    seed: Natural = Field(1, description="seed of the world; readers are pretrained on other seeds")
+
+
+class Corpus(Strict):
+    """A knowledge base D."""
+
+    world: World | None = Field(None, description="a generated world")
+    passages: str | None = Field(None, description="a user's file (.jsonl, .tsv, .parquet): id, title, text")
+    source: str | None = Field(None, description="a row of workflow/reference/sources.csv")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Corpus:
+        if sum(origin is not None for origin in (self.world, self.passages, self.source)) != 1:
+            raise ValueError("give exactly one of world, passages, source")
+        return self
+
+
+class Dataset(Strict):
+    """Questions with their splits, and the corpus that they are asked of."""
+
+    title: str = Field(description="as it is written in tables")
+    corpus: str = Field(description="a name under 'corpora'")
+    questions: dict[Literal["train", "dev", "test"], str] | None = Field(
+        None, description="files of a user's own questions; absent for a generated world"
+    )
+    source: Literal["nq", "triviaqa"] | None = Field(None, description="the public dataset, by the sources table")
+
+    @model_validator(mode="after")
+    def _all_splits(self) -> Dataset:
+        if self.questions is not None and set(self.questions) != set(SPLITS):
+            raise ValueError(f"questions needs all of {', '.join(SPLITS)}")
+        return self
+
+
+class Pretraining(Strict):
+    """How small models are made where no checkpoint is given."""
+
+    hidden_size: Count = 128
+    layers: Count = 2
+    heads: Count = 4
+    vocabulary: Count = Field(8000, description="size of the tokenizer trained on a user's corpus; worlds have theirs")
+    steps: dict[Literal["reader", "encoder_decoder", "retriever"], Count]
+    batch_size: Count = 32
+    learning_rate: Positive = 1e-3
+    seed: Natural = 1
+
+
+class Models(Strict):
+    """Where each model starts: a directory, or a hub id that the sources table pins; null: pretrained here."""
+
+    reader: str | None = Field(None, description="decoder-only causal LM: a directory or a hub id")
+    encoder_decoder: str | None = Field(None, description="T5: a directory or a hub id")
+    retriever: str | None = Field(None, description="BERT encoder: a directory or a hub id")
+    pretraining: Pretraining | None = Field(None, description="needed where a model above is null")
+
+    @model_validator(mode="after")
+    def _origin(self) -> Models:
+        missing = [kind for kind in MODEL_KINDS if getattr(self, kind) is None]
+        if missing and self.pretraining is None:
+            raise ValueError(f"{missing[0]} is neither given nor to be pretrained: name it, or set 'pretrain: true'")
+        return self
+
+
+# ------------------------------------------------------------------ method
+
+
+class Retrieval(Strict):
+    """Passages to vectors, vectors to the k nearest."""
+
+    k: Count = Field(5, description="passages retrieved for a question (paper: 5)")
+    index: Literal["exact", "ivfpq"] = Field("exact", description="exact inner product, or IVF-PQ with recall stated")
+    lists: Count = Field(64, description="ivfpq: inverted lists")
+    probes: Count = Field(8, description="ivfpq: lists searched")
+    code_bytes: Count = Field(16, description="ivfpq: bytes a vector")
+    shards: Count = Field(1, description="embedding jobs that share the corpus")
+    dtype: Literal["float32", "float16"] = Field("float32", description="of the stored embeddings")
+    batch_tokens: Count = Field(16384, description="tokens a batch when embedding, padding included")
+    passage_max_tokens: Count = Field(200, description="retriever's input, title and text [Atlas]")
+    question_max_tokens: Count = Field(40, description="retriever's input, question [Atlas]")
+
+
+class Distillation(Strict):
+    """The choices of the method that an experiment may change (the controls do)."""
+
+    tau_gold: Positive = Field(0.01, description="temperature of the target distribution [Atlas: 0.01]")
+    theta: Positive = Field(1.0, description="temperature θ of eq. 2, beside √d [Atlas]")
+    value_norm: bool = Field(True, description="weigh attention by ‖v‖ (eq. 1)")
+    passage_order: Order = Field("ranked", description="order of passages in the prompt")
+    context: Literal["retrieved", "gold", "none"] = Field(
+        "retrieved", description="retrieved; gold: an answer-bearing passage is forced in; none: closed book"
+    )
+
+
+class Prompt(Strict):
+    """Lengths, in the reader's tokens."""
+
+    passage_max_tokens: Count = Field(128, description="one passage's prompt: question, title, text (paper: 128)")
+    answer_max_tokens: Count = Field(32, description="the answer, its end included (paper: 32)")
+
+
+class Analysis(Strict):
+    """Token-level analysis."""
+
+    instances: Count = Field(1000, description="test questions analysed, drawn by seed (paper: 1000)")
+    nouns: Nouns = Field("en_core_web_sm", description="who finds a question's nouns; every output says which")
+    token_distribution: Literal["occlusion", "gradient"] = Field(
+        "occlusion", description="token-level 'perplexity distribution' of the perplexity experiment"
+    )
+    tau_token: Positive = Field(1.0, description="temperature of that distribution")
+    similarity: Literal["max", "mean"] = Field("max", description="over the target's tokens")
+    bootstrap: Count = Field(2000, description="bootstrap replicates behind each interval")
+
+
+class Training(Strict):
+    """Appendix E, for one experiment and dataset."""
+
+    learning_rate: Positive
+    steps: Count
+    warmup_steps: Natural = 0
+    batch_size: Count = Field(1, description="questions a step, over all replicas (paper: 1)")
+    accumulate: Count = Field(1, description="parts a batch is split into, to save memory")
+    refresh_every: Count = Field(description="steps between log rows; each refreshes the index and saves the state")
+    validation_questions: Count = Field(500, description="dev questions behind the HR@5 of a log row")
+
+
+class Experiment(Strict):
+    """One row of the method's table of experiments."""
+
+    title: str = Field(description="as it is written in tables")
+    control: bool = Field(False, description="not in the paper; made by the target 'controls'")
+    architecture: Literal["decoder_only", "encoder_decoder"] = "decoder_only"
+    reader: str = Field("initial", description="'initial' or the experiment whose reader it starts from")
+    retriever: str = Field("initial", description="'initial', 'random' or the experiment it starts from")
+    train: list[Literal["reader", "retriever"]] = Field(default_factory=list, description="what is trained")
+    signal: Literal["attention", "perplexity", "none"] = Field("none", description="what the retriever learns from")
+    analysis: Literal["attention", "perplexity"] = Field("attention", description="token distribution analysed")
+    distillation: dict[str, str | float | bool] = Field(
+        default_factory=dict, description="keys of 'distillation' that differ here"
+    )
+    training: dict[str, Training] = Field(default_factory=dict, description="by dataset, or 'default'")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        if ("retriever" in self.train) != (self.signal != "none"):
+            raise ValueError("a retriever is trained exactly where there is a signal")
+        if self.train and not self.training:
+            raise ValueError("'train' is not empty: give 'training'")
+        return self
+
+
+class Compute(Strict):
+    """How the machine is used; no result depends on it beyond rounding."""
+
+    train_threads: Count = 1
+    embed_threads: Count = 1
+    evaluate_threads: Count = 1
+    batch_size: Count = Field(16, description="questions a batch in generation and analysis")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16 only where there is a GPU")
+    gpus: Natural = Field(0, description="GPUs a job that runs a model asks the cluster for")
+
+
+class Scale(Strict):
+    """All the numbers of one scale."""
+
+    name: str
+    description: str
+    corpora: dict[str, Corpus]
+    datasets: dict[str, Dataset]
+    models: Models
+    retrieval: Retrieval = Retrieval()
+    distillation: Distillation = Distillation()
+    prompt: Prompt = Prompt()
+    analysis: Analysis = Analysis()
+    compute: Compute = Compute()
+    experiments: dict[str, Experiment]
+
+    @model_validator(mode="after")
+    def _references(self) -> Scale:
+        for name, dataset in self.datasets.items():
+            if dataset.corpus not in self.corpora:
+                raise ValueError(f"datasets.{name}.corpus: '{dataset.corpus}' is not under corpora")
+        for name, experiment in self.experiments.items():
+            if name in ("initial", "random"):
+                raise ValueError(f"experiments.{name}: the name is taken; choose another")
+            for part, reserved in (("reader", {"initial"}), ("retriever", {"initial", "random"})):
+                start = getattr(experiment, part)
+                if start not in reserved and start not in self.experiments:
+                    raise ValueError(
+                        f"experiments.{name}.{part}: it starts from '{start}', and there is no such experiment"
+                        f"{_did_you_mean(start, self.experiments)}"
+                    )
+            try:
+                self.distillation_of(name)
+            except ValidationError as error:
+                raise ValueError(f"experiments.{name}.distillation.{_lines(error, Distillation)}") from None
+            for dataset in self.datasets:
+                if experiment.train and not {dataset, "default"} & set(experiment.training):
+                    raise ValueError(f"experiments.{name}.training: neither '{dataset}' nor 'default' is there")
+        for name in self.experiments:
+            self.origin(name, "reader")
+            self.origin(name, "retriever")
+        return self
+
+    def distillation_of(self, experiment: str) -> Distillation:
+        """The scale's distillation choices with those that the experiment changes."""
+        return Distillation(**{**self.distillation.model_dump(), **self.experiments[experiment].distillation})
+
+    def training_of(self, experiment: str, dataset: str) -> Training:
+        """Appendix E's row of an experiment and a dataset."""
+        rows = self.experiments[experiment].training
+        return rows.get(dataset) or rows["default"]
+
+    def origin(self, experiment: str, part: Literal["reader", "retriever"]) -> str:
+        """The experiment whose training made this one's reader or retriever; 'initial' or 'random' where none did."""
+        chain = [experiment]
+        while (name := chain[-1]) in self.experiments and part not in self.experiments[name].train:
+            chain.append(getattr(self.experiments[name], part))
+            if len(chain) > len(self.experiments) + 1:
+                raise ValueError(f"experiments.{experiment}.{part}: starts from itself ({' ← '.join(chain[:4])} …)")
+        return chain[-1]
+
+
+# ------------------------------------------------------------------ what a user writes
+
+
+class Custom(Strict):
+    """``scale: custom``: the user's own data and models."""
+
+    name: str = Field("custom", description="results go to results/<name>", pattern=r"^[A-Za-z0-9_-]+$")
+    title: str = Field("custom", description="as it is written in tables")
+    passages: str = Field(description="file (.jsonl, .tsv, .parquet): id, title, text")
+    questions: dict[Literal["train", "dev", "test"], str] = Field(description="files: question, answers")
+    reader: str | None = Field(None, description="decoder-only causal LM: a directory or a hub id")
+    encoder_decoder: str | None = Field(None, description="T5: a directory or a hub id")
+    retriever: str | None = Field(None, description="BERT encoder: a directory or a hub id")
+    pretrain: bool = Field(False, description="make small models from the corpus for those not named")
+    nouns: Nouns = Field("en_core_web_sm", description="en_core_web_sm or content_words")
+
+
+class Config(Strict):
+    """``config.yaml``."""
+
+    scale: str = Field("miniature", description="a file of workflow/scales, without .yaml")
+    datasets: list[str] | None = Field(None, description="null: all of the scale")
+    experiments: list[str] | None = Field(None, description="null: the six of the paper")
+    seeds: list[Natural] = Field([0], description="one training run for each", min_length=1)
+    custom: Custom | None = Field(None, description="scale custom: the user's data and models")
+    overrides: dict = Field(default_factory=dict, description="merged over the scale file: any of its keys")
+
+
+class Run(Strict):
+    """Config and scale together, checked."""
+
+    scale: Scale
+    datasets: list[str]
+    experiments: list[str]
+    seeds: list[int]
+
+
+def _did_you_mean(word: str, known) -> str:
+    close = difflib.get_close_matches(str(word), [str(name) for name in known], n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(map(str, known))}"
+
+
+def _model_at(model: type[BaseModel], path: tuple) -> type[BaseModel] | None:
+    """The model that holds the key at ``path``, as far as annotations tell."""
+    for step in path:
+        if isinstance(step, int):
+            continue
+        info = model.model_fields.get(step)
+        if info is None:
+            continue  # a key of a dict[str, Model]: the model stays
+        found, stack = None, [info.annotation]
+        while stack and found is None:
+            kind = stack.pop()
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found = kind
+            stack.extend(getattr(kind, "__args__", ()))
+        if found is None:
+            return None
+        model = found
+    return model
+
+
+def _lines(error: ValidationError, model: type[BaseModel]) -> str:
+    lines = []
+    for fault in error.errors():
+        key = ".".join(map(str, fault["loc"]))
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            holder = _model_at(model, fault["loc"][:-1])
+            message = f"unknown key{_did_you_mean(fault['loc'][-1], holder.model_fields) if holder else ''}"
+        elif fault["type"] == "missing":
+            message = "missing; give it"
+        elif fault["type"] != "value_error":
+            message = f"{message} (it is {fault['input']!r})"
+        lines.append(f"{key}: {message}" if key else message)
+    return "\n  ".join(lines)
+
+
+def _validated(model: type[BaseModel], value: object, where: str):
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: a mapping of keys to values is needed.")
+    try:
+        return model(**value)
+    except ValidationError as error:
+        raise InputError(f"{where}:\n  {_lines(error, model)}") from None
+
+
+def merged(base: dict, over: dict) -> dict:
+    """``base`` with ``over`` laid over it, mapping by mapping."""
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def read_scale(name: str) -> dict:
+    """A scale file as written, with the one that it ``extends`` beneath it.
+
+    Raises:
+        InputError: no such scale, or its file is not YAML.
+    """
+    folder = WORKFLOW / "scales"
+    path = folder / f"{name}.yaml"
+    if not path.exists():
+        known = sorted(p.stem for p in folder.glob("*.yaml"))
+        raise InputError(f"config key 'scale': there is no scale '{name}'{_did_you_mean(name, known)}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from None
+    base = values.pop("extends", None)
+    return {**merged(read_scale(base) if base else {}, values), "name": name}
+
+
+def _with_custom(values: dict, custom: Custom) -> dict:
+    models = {kind: getattr(custom, kind) for kind in MODEL_KINDS}
+    missing = [kind for kind in MODEL_KINDS if models[kind] is None]
+    if missing and not custom.pretrain:
+        raise InputError(f"config key 'custom.{missing[0]}' is missing: name a model, or set custom.pretrain: true.")
+    return merged(
+        values,
+        {
+            "name": custom.name,
+            "corpora": {"corpus": {"passages": custom.passages}},
+            "datasets": {custom.name: {"title": custom.title, "corpus": "corpus", "questions": custom.questions}},
+            "models": models,
+            "analysis": {"nouns": custom.nouns},
+        },
+    )
+
+
+def load(config: dict) -> Run:
+    """Check the config and its scale and resolve what is to be run.
+
+    Raises:
+        InputError: names every key at fault, with the key that was probably meant.
+    """
+    user: Config = _validated(Config, config, "config")
+    values = read_scale(user.scale)
+    if (user.scale == "custom") != (user.custom is not None):
+        raise InputError("config: 'scale: custom' and the key 'custom' (passages, questions, models) go together.")
+    if user.custom is not None:
+        values = _with_custom(values, user.custom)
+    scale: Scale = _validated(Scale, merged(values, user.overrides), f"scale '{user.scale}' with overrides")
+    main = [name for name in scale.experiments if not scale.experiments[name].control]
+    asked = {"datasets": user.datasets or list(scale.datasets), "experiments": user.experiments or main}
+    for key, names in asked.items():
+        known = getattr(scale, key)
+        for name in names:
+            if name not in known:
+                raise InputError(f"config key '{key}': there is no '{name}'{_did_you_mean(name, known)}")
+    return Run(scale=scale, seeds=user.seeds, **asked)

@@ -1,0 +1,155 @@
+# From attention dumps, predictions and training logs to what people read.
+# reads   <dataset>/<experiment>/seed<N>/{attention.parquet,predictions.jsonl,log.jsonl} of every run that was asked for,
+#         workflow/reference/{published,datasets}.csv
+# writes  analysis/units.parquet, tables/, figures/, claims/ of the scale; results/published/claims/ (of no scale)
+
+from attention_distillation.labels import labels
+
+LABELS = labels(RUN)
+TABLES = f"{ROOT}/tables"
+FIGURES = f"{ROOT}/figures"
+REFERENCE = "workflow/reference"
+
+
+rule analyse_tokens:
+    """Reduce every attention dump to a row per retrieved passage: attention to near tokens, Spearman's correlation."""
+    input:
+        dumps=run_files("attention.parquet"),
+    output:
+        units=f"{ROOT}/analysis/units.parquet",
+    log:
+        f"logs/{ROOT}/analyse_tokens.log",
+    benchmark:
+        f"logs/{ROOT}/analyse_tokens.benchmark.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        code=code("token_analysis"),
+    script:
+        "../scripts/analyse_tokens.py"
+
+
+rule make_tables:
+    """Tables 1 to 4, Appendix C and paired differences, with bootstrap intervals."""
+    input:
+        units=f"{ROOT}/analysis/units.parquet",
+        predictions=run_files("predictions.jsonl"),
+    output:
+        report(f"{TABLES}/table1.csv", caption="../report/table1.rst", category="Tables"),
+        report(f"{TABLES}/table2.csv", caption="../report/table2.rst", category="Tables"),
+        report(f"{TABLES}/table3.csv", caption="../report/table3.rst", category="Tables"),
+        report(f"{TABLES}/table4.csv", caption="../report/table4.rst", category="Tables"),
+        report(f"{TABLES}/appendix_c.csv", caption="../report/appendix_c.rst", category="Tables"),
+        report(f"{TABLES}/differences.csv", caption="../report/differences.rst", category="Tables"),
+        expand(
+            f"{TABLES}/{{table}}.{{kind}}",
+            table=["table1", "table2", "table3", "table4", "appendix_c"],
+            kind=["md", "tex"],
+        ),
+        f"{TABLES}/differences.md",
+    log:
+        f"logs/{ROOT}/make_tables.log",
+    benchmark:
+        f"logs/{ROOT}/make_tables.benchmark.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        labels=LABELS,
+        replicates=RUN.scale.analysis.bootstrap,
+        code=code("tables", "typesetting", "claims"),
+    script:
+        "../scripts/make_tables.py"
+
+
+rule draw_figures:
+    """Figures 1 and 3 to 7, as PNG and PDF."""
+    input:
+        units=f"{ROOT}/analysis/units.parquet",
+        logs=run_files("log.jsonl", trained=True),
+        tables=[f"{TABLES}/table1.csv", f"{TABLES}/table3.csv"],
+    output:
+        report(f"{FIGURES}/figure1.png", caption="../report/figure1.rst", category="Figures"),
+        report(f"{FIGURES}/figure3.png", caption="../report/figure3.rst", category="Figures"),
+        report(f"{FIGURES}/figure4.png", caption="../report/figure4.rst", category="Figures"),
+        report(f"{FIGURES}/figure5.png", caption="../report/figure5.rst", category="Figures"),
+        report(f"{FIGURES}/figure6.png", caption="../report/figure6.rst", category="Figures"),
+        report(f"{FIGURES}/figure7.png", caption="../report/figure7.rst", category="Figures"),
+        expand(f"{FIGURES}/figure{{number}}.pdf", number=[1, 3, 4, 5, 6, 7]),
+    log:
+        f"logs/{ROOT}/draw_figures.log",
+    benchmark:
+        f"logs/{ROOT}/draw_figures.benchmark.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        labels=LABELS,
+        code=code("figures"),
+    script:
+        "../scripts/draw_figures.py"
+
+
+rule judge_claims:
+    """The paper's claims and indicators, judged on the measured tables."""
+    input:
+        tables=expand(f"{TABLES}/{{table}}.csv", table=["table1", "table3", "table4", "appendix_c", "differences"]),
+    output:
+        json=f"{ROOT}/claims/claims.json",
+        md=report(f"{ROOT}/claims/claims.md", caption="../report/claims.rst", category="Claims"),
+    log:
+        f"logs/{ROOT}/judge_claims.log",
+    benchmark:
+        f"logs/{ROOT}/judge_claims.benchmark.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        labels=LABELS,
+        code=code("judging"),
+    script:
+        "../scripts/judge_claims.py"
+
+
+rule judge_published:
+    """The same claims, judged by the same code on the paper's own tables."""
+    input:
+        published=f"{REFERENCE}/published.csv",
+        datasets=f"{REFERENCE}/datasets.csv",
+    output:
+        json="results/published/claims/claims.json",
+        md=report("results/published/claims/claims.md", caption="../report/published.rst", category="Claims"),
+    log:
+        "logs/results/published/judge_published.log",
+    benchmark:
+        "logs/results/published/judge_published.benchmark.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        code=code("judging"),
+    script:
+        "../scripts/judge_published.py"
+
+
+rule compare_with_paper:
+    """Every measured number beside the published one."""
+    input:
+        tables=expand(f"{TABLES}/{{table}}.csv", table=["table1", "table3", "table4"]),
+        published=f"{REFERENCE}/published.csv",
+    output:
+        csv=report(f"{TABLES}/compare.csv", caption="../report/compare.rst", category="Tables"),
+        md=f"{TABLES}/compare.md",
+    log:
+        f"logs/{ROOT}/compare_with_paper.log",
+    benchmark:
+        f"logs/{ROOT}/compare_with_paper.benchmark.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        labels=LABELS,
+        code=code("tables", "typesetting"),
+    script:
+        "../scripts/compare_with_paper.py"

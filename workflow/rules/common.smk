@@ -1,0 +1,169 @@
+# Config, paths and what depends on what; reads config.yaml and workflow/scales, writes nothing.
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+WORKFLOW = Path(workflow.basedir) / "workflow"
+sys.path.insert(0, str(WORKFLOW))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(WORKFLOW), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+
+from attention_distillation import records, settings
+from attention_distillation.fingerprint import code
+
+try:
+    RUN = settings.load({key: config[key] for key in config})
+except records.InputError as error:
+    raise WorkflowError(str(error)) from None
+
+SCALE = RUN.scale
+ROOT = f"results/{SCALE.name}"
+SOURCES = "results/sources"
+UNTRAINED = ("initial", "random")
+NEVER = "(?!)"
+
+
+wildcard_constraints:
+    corpus="[^/]+",
+    dataset="[^/]+",
+    experiment="[^/]+",
+    seed=r"\d+",
+    split="train|dev|test",
+    shard=r"\d+",
+
+
+def one_of(names):
+    """A wildcard constraint that lets these names through, and none where there is none."""
+    return "|".join(names) or NEVER
+
+
+def run_files(name, trained=False):
+    """A file of every run that was asked for; with ``trained`` only of those that train something."""
+    return [
+        f"{ROOT}/{dataset}/{experiment}/seed{seed}/{name}"
+        for dataset in RUN.datasets
+        for experiment in RUN.experiments
+        for seed in RUN.seeds
+        if SCALE.experiments[experiment].train or not trained
+    ]
+
+
+def plain(*models):
+    """Settings as plain values: what a rule's params hold, so that it reruns when one of them changes."""
+    return [model.model_dump() for model in models]
+
+
+# ---------------------------------------------------------------- data
+
+
+def corpus_file(name):
+    """A file of the corpus that a dataset's questions are asked of."""
+    return lambda wildcards: f"{ROOT}/corpus/{SCALE.datasets[wildcards.dataset].corpus}/{name}"
+
+
+def questions_file(split):
+    return ROOT + "/{dataset}/data/questions." + split + ".jsonl"
+
+
+# ---------------------------------------------------------------- models
+
+
+def initial_model(kind):
+    """Directory of a model as it starts: the user's, or the one that a rule fetches or pretrains."""
+    given = getattr(SCALE.models, kind)
+    return given if given and Path(given).is_dir() else f"{ROOT}/models/{kind}"
+
+
+def model_folder(name, part, dataset, seed):
+    """Directory of the reader or retriever of 'initial' or 'random', or the checkpoint that holds an experiment's."""
+    if name == "random":
+        return f"{ROOT}/models/random_{part}"
+    if name == "initial":
+        return initial_model(part)
+    return f"{ROOT}/{dataset}/{name}/seed{seed}/checkpoint"
+
+
+def reader_kind(experiment):
+    return "reader" if SCALE.experiments[experiment].architecture == "decoder_only" else "encoder_decoder"
+
+
+def start_of(part):
+    """The directory that an experiment's reader or retriever starts training from."""
+
+    def folder(wildcards):
+        experiment = SCALE.experiments[wildcards.experiment]
+        origin = getattr(experiment, part)
+        if origin not in UNTRAINED:
+            origin = SCALE.origin(origin, part)
+        kind = reader_kind(wildcards.experiment) if part == "reader" and origin == "initial" else part
+        return model_folder(origin, kind, wildcards.dataset, wildcards.seed)
+
+    return folder
+
+
+def end_of(part):
+    """The directory of an experiment's reader or retriever as it ends."""
+
+    def folder(wildcards):
+        origin = SCALE.origin(wildcards.experiment, part)
+        kind = reader_kind(wildcards.experiment) if part == "reader" and origin == "initial" else part
+        return model_folder(origin, kind, wildcards.dataset, wildcards.seed)
+
+    return folder
+
+
+# ---------------------------------------------------------------- index and retrieval
+
+
+def shards_in(folder):
+    return [f"{folder}/shard-{shard}.npy" for shard in range(SCALE.retrieval.shards)]
+
+
+def first_shards(wildcards):
+    """The corpus as embedded by the retriever that an experiment starts from; none where it trains no retriever."""
+    experiment = SCALE.experiments[wildcards.experiment]
+    if "retriever" not in experiment.train:
+        return []
+    origin = experiment.retriever
+    if origin not in UNTRAINED:
+        origin = SCALE.origin(origin, "retriever")
+    if origin in UNTRAINED:
+        return shards_in(f"{ROOT}/corpus/{SCALE.datasets[wildcards.dataset].corpus}/index/{origin}")
+    return shards_in(f"{ROOT}/{wildcards.dataset}/{origin}/seed{wildcards.seed}/index")
+
+
+def retrieved_by(origin, wildcards, split):
+    if origin in UNTRAINED:
+        return f"{ROOT}/{wildcards.dataset}/retrieved/{origin}/retrieved.{split}.parquet"
+    return f"{ROOT}/{wildcards.dataset}/{origin}/seed{wildcards.seed}/retrieved.{split}.parquet"
+
+
+def training_retrieved(wildcards):
+    """What a fixed retriever found for training and validation; none where the retriever is trained."""
+    if "retriever" in SCALE.experiments[wildcards.experiment].train:
+        return []
+    origin = SCALE.origin(wildcards.experiment, "retriever")
+    return [retrieved_by(origin, wildcards, split) for split in ("train", "dev")]
+
+
+def test_retrieved(wildcards):
+    """What an experiment's retriever, as it ends, found for the test questions."""
+    return retrieved_by(SCALE.origin(wildcards.experiment, "retriever"), wildcards, "test")
+
+
+def gold_file(*splits):
+    """Answer-bearing passages, where the experiment forces them in."""
+
+    def files(wildcards):
+        if SCALE.distillation_of(wildcards.experiment).context != "gold":
+            return []
+        return [f"{ROOT}/{wildcards.dataset}/data/gold.{split}.npy" for split in splits]
+
+    return files
+
+
+def tagger(wildcards):
+    return [f"{ROOT}/models/tagger"] if SCALE.analysis.nouns == "world" else []

@@ -1,0 +1,71 @@
+# reads checkpoints and what was retrieved; writes */*/seed*/predictions.jsonl, metrics.json, attention.parquet
+rule evaluate_run:
+    """Answer the test questions greedily; EM, F1 and HR@k of each."""
+    input:
+        passages=corpus_file("passages.arrow"),
+        test=questions_file("test"),
+        retrieved=test_retrieved,
+        gold=gold_file("test"),
+        reader=end_of("reader"),
+    output:
+        predictions=ROOT + "/{dataset}/{experiment}/seed{seed}/predictions.jsonl",
+        metrics=ROOT + "/{dataset}/{experiment}/seed{seed}/metrics.json",
+    params:
+        architecture=lambda wildcards: SCALE.experiments[wildcards.experiment].architecture,
+        distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment))[0],
+        prompt=plain(SCALE.prompt)[0],
+        batch_size=SCALE.compute.batch_size,
+        code=code("inference"),
+    log:
+        "logs/evaluate_run/" + SCALE.name + "/{dataset}.{experiment}.seed{seed}.log",
+    benchmark:
+        ROOT + "/benchmarks/evaluate_run/{dataset}.{experiment}.seed{seed}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: SCALE.compute.evaluate_threads
+    resources:
+        gpu=SCALE.compute.gpus,
+    wildcard_constraints:
+        experiment=one_of(SCALE.experiments),
+    script:
+        "../scripts/evaluate_run.py"
+
+
+rule dump_attention:
+    """Record the attention that the answer pays to every passage token of the sampled test questions."""
+    input:
+        passages=corpus_file("passages.arrow"),
+        test=questions_file("test"),
+        retrieved=test_retrieved,
+        gold=gold_file("test"),
+        reader=end_of("reader"),
+        tagger=tagger,
+    output:
+        attention=ROOT + "/{dataset}/{experiment}/seed{seed}/attention.parquet",
+    params:
+        architecture=lambda wildcards: SCALE.experiments[wildcards.experiment].architecture,
+        kind=lambda wildcards: SCALE.experiments[wildcards.experiment].analysis,
+        distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment))[0],
+        prompt=plain(SCALE.prompt)[0],
+        analysis=plain(SCALE.analysis)[0],
+        batch_size=SCALE.compute.batch_size,
+        code=code("inference"),
+    log:
+        "logs/dump_attention/" + SCALE.name + "/{dataset}.{experiment}.seed{seed}.log",
+    benchmark:
+        ROOT + "/benchmarks/dump_attention/{dataset}.{experiment}.seed{seed}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: SCALE.compute.evaluate_threads
+    resources:
+        gpu=SCALE.compute.gpus,
+    wildcard_constraints:
+        experiment=one_of(SCALE.experiments),
+    script:
+        "../scripts/dump_attention.py"
+
+
+rule attention:
+    """Every dump that was asked for."""
+    input:
+        run_files("attention.parquet"),

@@ -1,0 +1,104 @@
+# Public data and models.
+# reads   what workflow/reference/sources.csv names
+# writes  results/sources/<file> and results/sources.lock.json (shared by all scales), and of the scale:
+#         corpus/<corpus>/passages.arrow, <dataset>/data/questions.<split>.jsonl, <dataset>/data/facts.json,
+#         models/<kind>/
+# only for corpora and datasets with 'source' and for models that are hub ids; others are made by data.smk.
+
+include: "sources_common.smk"
+
+
+localrules:  # a cluster's nodes often have no way out
+    download_source,
+    fetch_model,
+
+
+rule download_source:
+    """Download one file of the sources table; a killed download goes on where it was."""
+    output:
+        f"{SOURCES}/{{file}}",
+    wildcard_constraints:
+        file=alternation(SOURCE_FILES),
+    params:
+        row=file_row,
+        lock=SOURCE_LOCK,
+    log:
+        f"logs/{SOURCES}/{{file}}.log",
+    benchmark:
+        f"logs/{SOURCES}/{{file}}.benchmark.tsv"
+    threads: 1
+    conda:
+        "../../envs/cpu.yaml"
+    script:
+        "../scripts/download_source.py"
+
+
+rule fetch_model:
+    """Fetch a hub repository's safetensors, tokenizer and config at the pinned commit."""
+    output:
+        directory(f"{ROOT}/models/{{kind}}"),
+    wildcard_constraints:
+        kind=alternation(SOURCE_MODELS),
+    params:
+        row=model_kind_row,
+        lock=SOURCE_LOCK,
+        cache=f"{SOURCES}/hub",
+    log:
+        f"logs/{ROOT}/models/{{kind}}.log",
+    benchmark:
+        f"logs/{ROOT}/models/{{kind}}.benchmark.tsv"
+    threads: 1
+    conda:
+        "../../envs/cpu.yaml"
+    script:
+        "../scripts/fetch_model.py"
+
+
+rule prepare_questions:
+    """Train, dev and test questions of a public data set, split as FiD split it."""
+    input:
+        question_files,
+    output:
+        train=f"{ROOT}/{{dataset}}/data/questions.train.jsonl",
+        dev=f"{ROOT}/{{dataset}}/data/questions.dev.jsonl",
+        test=f"{ROOT}/{{dataset}}/data/questions.test.jsonl",
+        facts=f"{ROOT}/{{dataset}}/data/facts.json",
+    wildcard_constraints:
+        dataset=alternation(SOURCE_DATASETS),
+    params:
+        source=question_source,
+        rows=question_rows,
+        lock=SOURCE_LOCK,
+        code=code("records", "downloads", "archives", "sources"),
+    log:
+        f"logs/{ROOT}/{{dataset}}/prepare_questions.log",
+    benchmark:
+        f"logs/{ROOT}/{{dataset}}/prepare_questions.benchmark.tsv"
+    threads: 1
+    conda:
+        "../../envs/cpu.yaml"
+    script:
+        "../scripts/prepare_questions.py"
+
+
+rule prepare_corpus:
+    """A public corpus as one memory-mapped file of passages."""
+    input:
+        corpus_files,
+    output:
+        f"{ROOT}/corpus/{{corpus}}/passages.arrow",
+    wildcard_constraints:
+        corpus=alternation(SOURCE_CORPORA),
+    params:
+        rows=corpus_rows,
+        lock=SOURCE_LOCK,
+        code=code("records", "downloads", "archives", "sources"),
+    log:
+        f"logs/{ROOT}/corpus/{{corpus}}.log",
+    benchmark:
+        f"logs/{ROOT}/corpus/{{corpus}}.benchmark.tsv"
+    threads: 1
+    conda:
+        "../../envs/cpu.yaml"
+    script:
+        "../scripts/prepare_corpus.py"

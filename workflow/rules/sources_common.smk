@@ -1,0 +1,59 @@
+# What the rules of sources.smk look up.
+# reads   workflow/reference/sources.csv
+# writes  nothing
+
+import re
+from pathlib import Path
+
+from attention_distillation.downloads import as_row, model_row, read_sources, rows_for
+from attention_distillation.settings import MODEL_KINDS, WORKFLOW
+
+SOURCE_ROWS = read_sources(WORKFLOW / "reference" / "sources.csv")
+SOURCE_LOCK = f"{SOURCES}.lock.json"
+SOURCE_FILES = {row.filename: row for row in SOURCE_ROWS if row.kind == "file"}
+SOURCE_CORPORA = {
+    name: rows_for(SOURCE_ROWS, corpus.source) for name, corpus in RUN.scale.corpora.items() if corpus.source
+}
+SOURCE_DATASETS = {name: dataset.source for name, dataset in RUN.scale.datasets.items() if dataset.source}
+SOURCE_MODELS = {
+    kind: model_row(SOURCE_ROWS, where)
+    for kind in MODEL_KINDS
+    if (where := getattr(RUN.scale.models, kind)) and not Path(where).is_dir()
+}
+
+
+def alternation(names) -> str:
+    """A regex that matches the names and nothing else; nothing at all where there are none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def source_paths(rows) -> list[str]:
+    return [f"{SOURCES}/{row.filename}" for row in rows]
+
+
+def corpus_files(wildcards) -> list[str]:
+    return source_paths(SOURCE_CORPORA[wildcards.corpus])
+
+
+def corpus_rows(wildcards) -> list[dict]:
+    return [as_row(row) for row in SOURCE_CORPORA[wildcards.corpus]]
+
+
+def question_files(wildcards) -> list[str]:
+    return source_paths(rows_for(SOURCE_ROWS, SOURCE_DATASETS[wildcards.dataset]))
+
+
+def question_rows(wildcards) -> list[dict]:
+    return [as_row(row) for row in rows_for(SOURCE_ROWS, SOURCE_DATASETS[wildcards.dataset])]
+
+
+def question_source(wildcards) -> str:
+    return SOURCE_DATASETS[wildcards.dataset]
+
+
+def file_row(wildcards) -> dict:
+    return as_row(SOURCE_FILES[wildcards.file])
+
+
+def model_kind_row(wildcards) -> dict:
+    return as_row(SOURCE_MODELS[wildcards.kind])

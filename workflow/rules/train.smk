@@ -1,0 +1,45 @@
+# reads questions, corpus, first index and models; writes */*/seed*/checkpoint and log.jsonl
+rule train_run:
+    """Train an experiment's reader, retriever or both; a killed job goes on from its last refresh."""
+    input:
+        passages=corpus_file("passages.arrow"),
+        tokens=corpus_file("tokens.npy"),
+        offsets=corpus_file("offsets.npy"),
+        train=questions_file("train"),
+        dev=questions_file("dev"),
+        retrieved=training_retrieved,
+        shards=first_shards,
+        gold=gold_file("train"),
+        reader=start_of("reader"),
+        retriever=start_of("retriever"),
+    output:
+        checkpoint=directory(ROOT + "/{dataset}/{experiment}/seed{seed}/checkpoint"),
+        log=ROOT + "/{dataset}/{experiment}/seed{seed}/log.jsonl",
+    params:
+        experiment=lambda wildcards: plain(SCALE.experiments[wildcards.experiment])[0]
+        | {"training": {}, "title": ""},
+        training=lambda wildcards: plain(SCALE.training_of(wildcards.experiment, wildcards.dataset))[0],
+        distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment))[0],
+        retrieval=plain(SCALE.retrieval)[0],
+        prompt=plain(SCALE.prompt)[0],
+        precision=SCALE.compute.precision,
+        code=code("training"),
+    log:
+        "logs/train_run/" + SCALE.name + "/{dataset}.{experiment}.seed{seed}.log",
+    benchmark:
+        ROOT + "/benchmarks/train_run/{dataset}.{experiment}.seed{seed}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: SCALE.compute.train_threads
+    resources:
+        gpu=SCALE.compute.gpus,
+    wildcard_constraints:
+        experiment=one_of(name for name, experiment in SCALE.experiments.items() if experiment.train),
+    script:
+        "../scripts/train_run.py"
+
+
+rule train:
+    """Every run that was asked for, trained."""
+    input:
+        run_files("log.jsonl", trained=True),

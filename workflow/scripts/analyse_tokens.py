@@ -1,0 +1,17 @@
+"""Reduce each run's attention dump to a row per unit (rule analyse_tokens)."""
+
+from attention_distillation import runtime
+
+runtime.start(snakemake)  # noqa: F821
+
+from attention_distillation import tables, token_analysis  # noqa: E402
+
+
+def parts(paths):
+    """One dump in memory at a time."""
+    for path in paths:
+        frame, origin = token_analysis.read_dump(path)
+        yield (*tables.run_of(path), token_analysis.analyse_units(frame), origin)
+
+
+token_analysis.write_units(snakemake.output.units, parts(snakemake.input.dumps))  # noqa: F821

@@ -1,0 +1,28 @@
+"""Make Tables 1 to 4, Appendix C and the differences (rule make_tables)."""
+
+from attention_distillation import runtime
+
+runtime.start(snakemake)  # noqa: F821
+
+from pathlib import Path  # noqa: E402
+
+from attention_distillation import claims, tables, token_analysis, typesetting  # noqa: E402
+
+labels, replicates = snakemake.params.labels, snakemake.params.replicates  # noqa: F821
+folder = Path(snakemake.output[0]).parent  # noqa: F821
+units, origins = token_analysis.read_units(snakemake.input.units)  # noqa: F821
+predictions = tables.read_predictions(snakemake.input.predictions)  # noqa: F821
+measures = {
+    **tables.score_measures(predictions, replicates),
+    **tables.unit_measures(units, token_analysis.PERCENTILES, replicates),
+}
+undefined = tables.undefined_rows(units, token_analysis.PERCENTILES)
+for name, rows in tables.by_table(tables.as_rows(measures), undefined, labels["decoder_only"]).items():
+    notes = typesetting.footer(labels, rows, origins, replicates)
+    tables.write_rows(folder / f"{name}.csv", rows)
+    typesetting.write_text(folder / f"{name}.md", typesetting.markdown(name, rows, labels, notes))
+    typesetting.write_text(folder / f"{name}.tex", typesetting.latex(name, rows, labels, notes))
+differences = tables.difference_rows(measures, claims.pairs())
+notes = typesetting.footer(labels, differences, origins, replicates)
+tables.write_rows(folder / "differences.csv", differences)
+typesetting.write_text(folder / "differences.md", typesetting.differences_markdown(differences, labels, notes))

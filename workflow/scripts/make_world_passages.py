@@ -1,0 +1,10 @@
+"""Write the passages of a generated world."""
+
+from attention_distillation import runtime
+
+runtime.start(snakemake)
+
+from attention_distillation import miniature, records
+from attention_distillation.settings import World
+
+records.write_passages(snakemake.output.passages, miniature.passages(World(**snakemake.params.world)))
