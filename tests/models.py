@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
+
 from attention_distillation.pretraining import make_tokenizer
 from attention_distillation.readers import DecoderOnlyReader, FusionInDecoderReader, Reader
 
 CAUSAL = ("falcon_alibi", "falcon_alibi_six_heads", "falcon_multi_query", "falcon_grouped", "llama_grouped")
+"""Those that the float64 reference knows; ``gpt2`` beside them has learned positions, which padding would shift."""
 KINDS = (*CAUSAL, "t5")
 
 QUESTIONS = ["where did ada bay die ?", "who made axel abel"]
@@ -49,6 +51,8 @@ def make(kind: str, vocabulary: int, pad_id: int, end_id: int, implementation: s
     from transformers import (
         FalconConfig,
         FalconForCausalLM,
+        GPT2Config,
+        GPT2LMHeadModel,
         LlamaConfig,
         LlamaForCausalLM,
         T5Config,
@@ -61,7 +65,7 @@ def make(kind: str, vocabulary: int, pad_id: int, end_id: int, implementation: s
               "hidden_dropout": 0.0, "attention_dropout": 0.0, "bos_token_id": end_id, **common}  # fmt: skip
     if kind == "t5":
         config = T5Config(
-            d_model=32, d_kv=8, d_ff=48, num_layers=2, num_decoder_layers=3, num_heads=4, dropout_rate=0.1,
+            d_model=32, d_kv=8, d_ff=48, num_layers=2, num_decoder_layers=2, num_heads=4, dropout_rate=0.1,
             feed_forward_proj="gated-gelu", decoder_start_token_id=pad_id, relative_attention_num_buckets=8,
             relative_attention_max_distance=16, **common,
         )  # fmt: skip
@@ -70,6 +74,9 @@ def make(kind: str, vocabulary: int, pad_id: int, end_id: int, implementation: s
         config = LlamaConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
                              num_key_value_heads=2, bos_token_id=end_id, **common)  # fmt: skip
         made = LlamaForCausalLM
+    elif kind == "gpt2":
+        config = GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=512, bos_token_id=end_id, **common)
+        made = GPT2LMHeadModel
     else:
         changes = {
             "falcon_alibi": {},
@@ -90,4 +97,4 @@ def reader(
     words = tokenizer(kind, byte_level)
     model = make(kind, len(words), words.pad_token_id, words.eos_token_id, implementation)
     made = FusionInDecoderReader if kind == "t5" else DecoderOnlyReader
-    return made(model, words, passage_max_tokens=passage, answer_max_tokens=answer)
+    return made(model, words, passage_max_tokens=passage, answer_max_tokens=answer).eval()

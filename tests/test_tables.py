@@ -203,9 +203,16 @@ def test_the_best_of_a_dataset_is_marked_as_in_the_paper():
     step1, step2 = (
         [line.split(" | ")[2:] for line in page.splitlines() if f"({step})" in line] for step in ("Step1", "Step2")
     )
-    assert [
-        cell.strip(" |") for cell in step2[0]
-    ] == "**0.049** **0.316** **0.066** **0.350** 0.032 0.310 0.039 0.225".split()
+    assert [cell.strip(" |") for cell in step2[0]] == [
+        "**0.049**",
+        "**0.316**",
+        "**0.066**",
+        "**0.350**",
+        "0.032",
+        "0.310",
+        "0.039",
+        "0.225",
+    ]
     assert step1[1][4:] == ["0.058", "0.349", "<ins>0.078</ins>", "<ins>0.372</ins> |"]
     assert step2[1][4:6] == ["<ins>0.060</ins>", "<ins>0.367</ins>"]
 
@@ -288,35 +295,52 @@ def test_published_numbers_are_the_papers():
     assert pd.read_csv(REFERENCE / "datasets.csv").set_index("dataset").loc["triviaqa", "test"] == 11313
 
 
+def paper_rows(text: str, order: list[str]) -> list[tuple[str, str, list[list[float]]]]:
+    """(experiment, dataset, cells as [mean, std] or [mean]) of a table's text: tab-separated, method named once."""
+    lines = [
+        re.sub(r"</?[bu]>", "", line).split("\t") for line in text.splitlines() if re.search(r"\t(NQ|TriviaQA)\t", line)
+    ]
+    rows, before = [], None
+    experiments = iter(order)
+    for _, title, *cells in lines:
+        dataset = {"NQ": "nq", "TriviaQA": "triviaqa"}[title]
+        if dataset == "nq" or before == "triviaqa":
+            experiment = next(experiments, None)
+        if experiment is None:
+            break
+        before = dataset
+        rows.append((experiment, dataset, [[float(x) for x in cell.split("±")] for cell in cells if cell.strip()]))
+    return rows
+
+
 def test_published_numbers_stand_in_the_papers_text():
     path = shared("paper.txt")
     if path is None:
         pytest.skip("the paper's text is not here")
     published = tables.read_rows(REFERENCE / "published.csv").set_index(list(tables.KEY))
-    methods = {
-        "1": ["off_the_shelf", "step1", "step2"],
-        "3": ["checkpoint", "off_the_shelf", "step1", "step2", "atlas", "perplexity"],
-    }
-    methods["4"] = methods["3"]
-    text, seen = path.read_text(encoding="utf-8"), 0
-    for number, order in methods.items():
-        block = text[text.index(f"\nTable {number}: ") :]
-        lines = [line.split("\t") for line in block.splitlines()[1:40] if "\t" in line]
-        rows = [line for line in lines if line[1] in ("NQ", "TriviaQA")][: 2 * len(order) - (number != "1")]
-        which = iter(order)
-        for line in rows:
-            experiment = next(which) if line[0].strip() else experiment
-            dataset = {"NQ": "nq", "TriviaQA": "triviaqa"}[line[1]]
-            target = {"3": "answer", "4": "question"}.get(number, "")
-            keys = [(s, "", "") for s in ("em", "f1", "hr_at_5")]
-            if target:
-                keys = [(s, target, p) for p in ("90", "95") for s in ("attention", "spearman")]
-            for key, cell in zip(keys, line[2:6], strict=False):
+    text, seen = path.read_text(encoding="utf-8"), []
+
+    def block(start: str, end: str) -> str:
+        return text[text.index(start) : text.index(end, text.index(start))]
+
+    def analyses(number: str, target: str):
+        return [(number, s, target, p) for p in ("90", "95") for s in ("attention", "spearman")]
+
+    scores = [("1", statistic, "", "") for statistic in ("em", "f1", "hr_at_5")]
+    second = [*analyses("3", "answer"), *analyses("4", "question")]
+    for start, end, order, keys in (
+        ("Table 1: ", "Evaluation Metrics: ", settings.MAIN[1:4], scores),
+        ("We sample 1000", "Table 2: ", settings.MAIN[:4], second),
+        ("Table 3: ", "Figure 5: ", settings.MAIN, analyses("3", "answer")),
+        ("Table 4: ", "Figure 6: ", settings.MAIN, analyses("4", "question")),
+    ):
+        for experiment, dataset, cells in paper_rows(block(start, end), list(order)):
+            for (number, *key), told in zip(keys, cells, strict=True):
                 row = published.loc[(number, experiment, dataset, *key)]
-                told = [float(value) for value in cell.split("±")]
                 assert [row["mean"], row["std"]][: len(told)] == told
-                seen += 1
-    assert seen == len(published)
+                seen.append((number, experiment, dataset, *key))
+    assert set(seen) == set(published.index)  # Table 2 repeats means of 3 and 4
+    assert len(seen) == len(published) + 64
 
 
 # ------------------------------------------------------------------ labels
@@ -324,7 +348,8 @@ def test_published_numbers_stand_in_the_papers_text():
 
 def test_labels_of_a_run_keep_the_papers_experiments_and_add_controls():
     scale = settings.Scale(
-        name="tiny", description="", corpora={"c": {"passages": "p"}}, datasets={"own": {"title": "Own", "corpus": "c"}},
+        name="tiny", description="",
+        corpora={"c": {"passages": "p"}}, datasets={"own": {"title": "Own", "corpus": "c"}},
         models={"reader": "r", "encoder_decoder": "e", "retriever": "t"},
         experiments={"checkpoint": {"title": "Start"}, "closed_book": {"title": "Closed book", "control": True}},
     )  # fmt: skip

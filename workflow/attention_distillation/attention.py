@@ -25,7 +25,8 @@ def self_attention_modules(model: nn.Module) -> list[nn.Module]:
     """
     found = [m for m in model.modules() if type(m).__name__.endswith("Attention") and hasattr(m, "layer_idx")]
     if len(found) != model.config.num_hidden_layers:
-        raise ValueError(f"{len(found)} attention modules in {type(model).__name__}, {model.config.num_hidden_layers} due")
+        due = model.config.num_hidden_layers
+        raise ValueError(f"{len(found)} attention modules in {type(model).__name__}, {due} due")
     return found
 
 
@@ -89,7 +90,7 @@ class AnswerRowRecorder(TorchFunctionMode):
         batch, heads, length, size = query.shape
         if key.shape[1] != heads:  # grouped-query heads: each k and v serves a group
             key = key.repeat_interleave(heads // key.shape[1], 1)
-            value = value.repeat_interleave(heads // value.shape[1], 1)
+            value = value.repeat(1, heads // value.shape[1], 1, 1)
         rows = self._rows[:, None, :, None]
         answers = query.gather(2, rows.expand(batch, heads, -1, size)).float()
         logits = answers @ key.float().transpose(-1, -2) * (1 / math.sqrt(size) if scale is None else scale)
@@ -118,7 +119,8 @@ class AnswerRowRecorder(TorchFunctionMode):
             check: also assert that α summed to one over the real keys (reads one number back from the device).
 
         Raises:
-            RuntimeError: a layer was missed (a fused kernel that bypasses SDPA, an eager path), or a row's sum is not 1.
+            RuntimeError: a layer was missed (a fused kernel that bypasses SDPA, an eager path), or a row's sum is
+                not 1.
         """
         if self._recorded != list(range(len(self._modules))):
             raise RuntimeError(

@@ -31,7 +31,7 @@ def has_answer(text: str, answers: Sequence[str]) -> bool:
 def exact_match_and_f1(prediction: str, answers: Sequence[str]) -> tuple[int, float]:
     """EM (0 or 1) and F1 (0 to 1), the best over the answers, as in SQuAD's script (version 1.1)."""
     em, f1 = _squad(prediction, answers)
-    # Where articles and punctuation are all that both texts hold, torchmetrics gives F1 1, as SQuAD 2 does; 1.1 gives 0.
+    # Where both texts hold nothing but articles and punctuation, torchmetrics gives F1 1, as SQuAD 2 does; 1.1 gives 0.
     nothing_left, _ = _squad(prediction, [""])
     return em, 0.0 if nothing_left else f1
 

@@ -198,7 +198,7 @@ def _judge_claim(claim: Claim, rows: _Rows, datasets: dict[str, str]) -> tuple[d
         by_dataset[dataset] = _quantified("all", verdicts)
         every = [judged for found in parts for judged in found]
         if all(judged.absent for judged in every):
-            evidence.append(f"{title}: cannot tell, for nothing that the claim compares was run or has a number.")
+            evidence.append(f"{title}: cannot tell, {'; '.join(dict.fromkeys(judged.found for judged in every))}.")
             continue
         counted.append(by_dataset[dataset])
         counts = (f"{sum(judged.verdict == verdict for judged in every)} {word}" for verdict, word in _COUNTED.items())
@@ -375,5 +375,7 @@ def _evidence(claim: dict, datasets: dict[str, str]) -> str:
         for e in claim["ci"]
     ]
     table = grid(("Dataset", "Claimed", "Found", "95 % interval", "Verdict"), rows) + "\n\n" if rows else ""
-    rest = [line for line in claim["evidence"] if "(of " in line or line.startswith("Beyond") or "for nothing" in line]
+    rest = [
+        line for line in claim["evidence"] if "(of " in line or line.startswith("Beyond") or ": cannot tell, no" in line
+    ]
     return f"### {claim['id']}: {_plain(claim['verdict'])}\n\n{table}" + "\n".join(f"- {line}" for line in rest)

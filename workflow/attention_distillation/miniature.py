@@ -3,7 +3,8 @@
 Every entity (a person in the ``nq`` world, a work in the ``triviaqa`` world) has one passage for each relation, and
 shares each of its two names with others, so that a name alone finds neither the entity nor the passage. A question
 names the relation by words that its passage does not use. An answer is three words of one pool, so that other
-passages hold parts of it and its later words can only be copied.
+passages hold parts of it and its later words can only be copied. Around its fact a passage says what any passage
+might say, so that it has about 45 tokens and the nearest 5 % of them are three: fewer have no rank correlation.
 
 Evaluation worlds are made once, from their seed; :func:`fresh_facts` draws new ones without end, for pretraining.
 """
@@ -52,6 +53,26 @@ RELATIONS: dict[str, list[Relation]] = {
     ],
 }  # fmt: skip
 
+# What else a passage says: true of anything, so that it tells no passage from another and hides the fact in it.
+ASIDES: dict[str, list[str]] = {
+    "nq": [
+        "people in the village still speak of that year with great warmth and a little pride .",
+        "an old newspaper printed the news on its second page beside a picture of the square .",
+        "friends of the family later wrote that the season had been long and the roads bad .",
+        "the paper that reports it was found among bills in a drawer of the parish house .",
+        "no other record of the event remains , but two neighbours confirmed it before a judge .",
+        "it was a busy time , and few could guess how much would change soon after .",
+    ],
+    "triviaqa": [
+        "critics of the day praised its humour , though some found the second part too long .",
+        "a copy was sold at auction for more than the owner had ever hoped to get .",
+        "students read it in schools , and many know whole pages of it by heart today .",
+        "an early draft shows changes in pencil that the editor made over several long months .",
+        "its fame grew with time , and only a second edition brought the success it enjoys now .",
+        "reviews in foreign papers were mixed , but the public bought it in great numbers .",
+    ],
+}
+
 PARTS_OF_SPEECH: dict[str, str] = {
     **dict.fromkeys(FIRST_NAMES + LAST_NAMES + VALUE_WORDS, "PROPN"),
     **dict.fromkeys(ADJECTIVES, "ADJ"),
@@ -69,7 +90,7 @@ def words() -> list[str]:
 
 @dataclass(frozen=True)
 class Fact:
-    """A told fact: a passage's title and text, which is ``statement`` and then ``value`` and a full stop."""
+    """A told fact: a passage's title and text, which says among other things ``statement value .``"""
 
     title: str
     text: str
@@ -84,9 +105,12 @@ def _name(variant: str, first: int, last: int) -> str:
     return f"the {ADJECTIVES[first]} {NOUNS[last]}"
 
 
-def _fact(variant: str, relation: Relation, name: str, value: str) -> Fact:
+def _fact(rng: np.random.Generator, variant: str, relation: Relation, name: str, value: str) -> Fact:
+    """The fact, told between two asides: first, in the middle or last."""
     statement = relation.text.format(n=name, v="\0").split("\0")[0].strip()
-    return Fact(name, relation.text.format(n=name, v=value), statement, value, relation.question.format(n=name))
+    sentences = [ASIDES[variant][place] for place in rng.choice(len(ASIDES[variant]), 2, replace=False)]
+    sentences.insert(rng.integers(3), relation.text.format(n=name, v=value))
+    return Fact(name, " ".join(sentences), statement, value, relation.question.format(n=name))
 
 
 def _values(rng: np.random.Generator, count: int) -> list[str]:
@@ -109,7 +133,7 @@ def facts(world: World) -> list[Fact]:
     relations = RELATIONS[world.variant]
     names = _names(rng, world.variant, world.people)
     values = iter(_values(rng, len(names) * len(relations)))
-    return [_fact(world.variant, relation, name, next(values)) for name in names for relation in relations]
+    return [_fact(rng, world.variant, relation, name, next(values)) for name in names for relation in relations]
 
 
 def passages(world: World) -> Iterator[Passage]:
@@ -159,16 +183,19 @@ def fresh_facts(rng: np.random.Generator, count: int) -> list[Fact]:
     pairs = [(name, relation) for name in sorted(names) for relation in relations]
     values = _values(rng, count)
     picks = rng.choice(len(pairs), count, replace=False)
-    return [_fact(variant, pairs[pick][1], pairs[pick][0], value) for pick, value in zip(picks, values, strict=True)]
+    return [
+        _fact(rng, variant, pairs[pick][1], pairs[pick][0], value) for pick, value in zip(picks, values, strict=True)
+    ]
 
 
 def fresh_article(rng: np.random.Generator) -> str:
-    """All that a new entity's passages say, in one text: what the retriever's crops are taken from."""
+    """Three facts of a new entity in one text: what the retriever's crops are taken from."""
     variant = ("nq", "triviaqa")[rng.integers(2)]
     name = _names(rng, variant, 1)[0]
-    relations = RELATIONS[variant]
-    told = [_fact(variant, r, name, v).text for r, v in zip(relations, _values(rng, len(relations)), strict=True)]
-    return " ".join(told[place] for place in rng.permutation(len(told)))
+    relations = rng.permutation(len(RELATIONS[variant]))[:3]
+    values = _values(rng, len(relations))
+    told = [_fact(rng, variant, RELATIONS[variant][r], name, v) for r, v in zip(relations, values, strict=True)]
+    return " ".join(fact.text for fact in told)
 
 
 def train_tagger(folder: str, *, seed: int = 0, sentences: int = 400) -> float:

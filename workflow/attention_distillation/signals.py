@@ -55,10 +55,10 @@ def perplexity_signal(reader: Reader, encoded: Encoded, _output: Output, distill
 
     As in Atlas, dropout is off in this forward: divided by a small τ_gold, its noise would decide the target.
     """
-    training = reader.training
-    reader.eval()
+    training = reader.model.training
+    reader.model.eval()
     likelihood = -reader(alone(encoded)).answer_loss.view(-1, k)
-    reader.train(training)
+    reader.model.train(training)
     return distribution(likelihood, distillation.tau_gold)
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ..records import InputError
 
+TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json")
+
 Passages = Sequence[tuple[str, str]]
 """(title, text) of the k passages of one question, in the order of the prompt."""
 
@@ -67,8 +69,15 @@ class Reader(ABC, torch.nn.Module):
     """
 
     def __init__(self, model, tokenizer, *, passage_max_tokens: int, answer_max_tokens: int) -> None:
+        from transformers import GenerationConfig
+
         super().__init__()
         self.model, self.tokenizer = model, tokenizer
+        model.generation_config = GenerationConfig(  # beams or penalties that a checkpoint brings are not greedy
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+            decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
+        )
         self.passage_max_tokens, self.answer_max_tokens = passage_max_tokens, answer_max_tokens
 
     @classmethod
@@ -81,6 +90,8 @@ class Reader(ABC, torch.nn.Module):
         from transformers import AutoTokenizer
 
         require_weights(folder)
+        if not any((Path(folder) / name).exists() for name in TOKENIZER_FILES):  # transformers may make up an empty one
+            raise InputError(f"{folder}: no tokenizer ({', '.join(TOKENIZER_FILES)}); save it beside the weights.")
         tokenizer = AutoTokenizer.from_pretrained(folder)
         if not tokenizer.is_fast:
             raise InputError(f"{folder}: no fast tokenizer (tokenizer.json); segment maps need its offsets.")

@@ -43,6 +43,8 @@ def passage_prompts(
         middle = f"{head}{title} context: "
         prompts.append(f"{middle}{text}{end}")
         spans.append(((len(head), len(head) + len(title)), (len(middle), len(middle) + len(text))))
+    if not prompts:  # closed book; tokenizers take no empty list
+        return []
     encoded = tokenizer(
         prompts, add_special_tokens=False, truncation=True, max_length=max_tokens, return_offsets_mapping=True
     )
