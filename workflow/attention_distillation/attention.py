@@ -90,7 +90,7 @@ class AnswerRowRecorder(TorchFunctionMode):
         batch, heads, length, size = query.shape
         if key.shape[1] != heads:  # grouped-query heads: each k and v serves a group
             key = key.repeat_interleave(heads // key.shape[1], 1)
-            value = value.repeat(1, heads // value.shape[1], 1, 1)
+            value = value.repeat_interleave(heads // value.shape[1], 1)
         rows = self._rows[:, None, :, None]
         answers = query.gather(2, rows.expand(batch, heads, -1, size)).float()
         logits = answers @ key.float().transpose(-1, -2) * (1 / math.sqrt(size) if scale is None else scale)

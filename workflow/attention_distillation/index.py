@@ -7,14 +7,19 @@ are one bfloat16 matrix there. IVF-PQ is for machines that can hold neither; its
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from .records import InputError, replacing
-from .retriever import Retriever, TokenisedCorpus, length_batches
+from .records import InputError, read_json, replacing, write_json
+
+if TYPE_CHECKING:
+    from .retriever import Retriever, TokenisedCorpus
 
 BLOCK_ROWS = 2**18
 
@@ -37,6 +42,8 @@ def embed_shard(
     """Embed the passages between ``bounds`` into the shard ``path``, batches sorted by length."""
     import torch
 
+    from .retriever import length_batches
+
     start, stop = bounds
     with replacing(path) as part, torch.inference_mode():
         shard = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=(stop - start, retriever.size))
@@ -47,6 +54,32 @@ def embed_shard(
         bar.close()
         shard.flush()
         del shard
+
+
+def leave(folder: str | Path, checkpoint: str | Path, retrieval) -> None:
+    """Say of which weights the shards in ``folder`` were made, so that :func:`take_over` may use them."""
+    write_json(Path(folder) / "made_from.json", _origin(checkpoint, retrieval))
+
+
+def take_over(folder: str | Path, checkpoint: str | Path, retrieval, shard: int, path: str | Path) -> bool:
+    """Move a shard that training left in ``folder`` to ``path``, if it was made of the checkpoint's weights.
+
+    A training run ends with a refresh: its shards are the ones that evaluation needs. Where they are gone, or
+    of other weights, nothing is moved, and the caller embeds anew.
+    """
+    made_from, left = Path(folder) / "made_from.json", Path(folder) / f"shard-{shard}.npy"
+    if not (made_from.exists() and left.exists()) or read_json(made_from) != _origin(checkpoint, retrieval):
+        return False
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    os.replace(left, path)
+    return True
+
+
+def _origin(checkpoint: str | Path, retrieval) -> dict:
+    digest = hashlib.sha256()
+    for weights in sorted(Path(checkpoint).glob("*.safetensors")):
+        digest.update(weights.read_bytes())
+    return {"weights": digest.hexdigest(), "shards": retrieval.shards, "dtype": retrieval.dtype}
 
 
 def open_shards(paths: Sequence[str | Path]) -> list[np.ndarray]:

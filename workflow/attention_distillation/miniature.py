@@ -105,11 +105,13 @@ def _name(variant: str, first: int, last: int) -> str:
     return f"the {ADJECTIVES[first]} {NOUNS[last]}"
 
 
-def _fact(rng: np.random.Generator, variant: str, relation: Relation, name: str, value: str) -> Fact:
-    """The fact, told between two asides: first, in the middle or last."""
+def _fact(
+    rng: np.random.Generator, variant: str, relation: Relation, name: str, value: str, asides: int = 2
+) -> Fact:
+    """The fact, told among asides: first, between them or last."""
     statement = relation.text.format(n=name, v="\0").split("\0")[0].strip()
-    sentences = [ASIDES[variant][place] for place in rng.choice(len(ASIDES[variant]), 2, replace=False)]
-    sentences.insert(rng.integers(3), relation.text.format(n=name, v=value))
+    sentences = [ASIDES[variant][place] for place in rng.choice(len(ASIDES[variant]), asides, replace=False)]
+    sentences.insert(rng.integers(asides + 1), relation.text.format(n=name, v=value))
     return Fact(name, " ".join(sentences), statement, value, relation.question.format(n=name))
 
 
@@ -169,7 +171,7 @@ def questions(world: World) -> dict[str, list[Question]]:
     return splits
 
 
-def fresh_facts(rng: np.random.Generator, count: int) -> list[Fact]:
+def fresh_facts(rng: np.random.Generator, count: int, asides: int = 2) -> list[Fact]:
     """``count`` facts of a world drawn anew: two or three entities of one kind that share names, all values new."""
     variant = ("nq", "triviaqa")[rng.integers(2)]
     relations = RELATIONS[variant]
@@ -184,17 +186,21 @@ def fresh_facts(rng: np.random.Generator, count: int) -> list[Fact]:
     values = _values(rng, count)
     picks = rng.choice(len(pairs), count, replace=False)
     return [
-        _fact(rng, variant, pairs[pick][1], pairs[pick][0], value) for pick, value in zip(picks, values, strict=True)
+        _fact(rng, variant, pairs[pick][1], pairs[pick][0], value, asides)
+        for pick, value in zip(picks, values, strict=True)
     ]
 
 
 def fresh_article(rng: np.random.Generator) -> str:
-    """Three facts of a new entity in one text: what the retriever's crops are taken from."""
+    """Four facts of a new entity in one text, with few asides: what the retriever's crops are taken from."""
     variant = ("nq", "triviaqa")[rng.integers(2)]
     name = _names(rng, variant, 1)[0]
-    relations = rng.permutation(len(RELATIONS[variant]))[:3]
+    relations = rng.permutation(len(RELATIONS[variant]))[:4]
     values = _values(rng, len(relations))
-    told = [_fact(rng, variant, RELATIONS[variant][r], name, v) for r, v in zip(relations, values, strict=True)]
+    told = [
+        _fact(rng, variant, RELATIONS[variant][relation], name, value, asides=int(rng.integers(2)))
+        for relation, value in zip(relations, values, strict=True)
+    ]
     return " ".join(fact.text for fact in told)
 
 

@@ -133,33 +133,59 @@ def _text(row: dict, key: str, where: str, *, empty: bool = False) -> str:
         raise InputError(f"{where}: field '{key}' is a {type(value).__name__}, where a string is needed.")
     if not empty and not value.strip():
         raise InputError(f"{where}: field '{key}' is empty; fill it in or drop the row.")
+    return _encodable(value, f"{where}: field '{key}'")
+
+
+def _encodable(value: str, what: str) -> str:
+    """The value itself; JSON can spell half of a character (``\\ud83d``), which no file can hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{what} holds half of a surrogate pair (a \\u escape); mend the text.") from None
     return value
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict]]:
     """Rows of a JSONL, TSV or Parquet file with the place that each came from."""
-    if path.suffix == ".tsv":
-        csv.field_size_limit(2**24)
-        try:
-            with open(path, encoding="utf-8", newline="") as file:
-                reader = csv.DictReader(file, delimiter="\t", restkey="")
-                for row in reader:
-                    where = f"{path}, line {reader.line_num}"
-                    if "" in row or None in row.values():
-                        raise InputError(f"{where}: not {len(reader.fieldnames or [])} tab-separated columns.")
-                    yield where, row
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file; check the path in the config.") from None
-    elif path.suffix == ".parquet":
-        from datasets import Dataset
-
+    readers = {".tsv": _tsv_rows, ".parquet": _parquet_rows}
+    if path.suffix in readers:
         if not path.exists():
             raise InputError(f"{path}: no such file; check the path in the config.")
-        for number, row in enumerate(Dataset.from_parquet(str(path), keep_in_memory=True), 1):
-            yield f"{path}, row {number}", row
+        yield from readers[path.suffix](path)
     else:
         for number, row in read_jsonl(path):
             yield f"{path}, line {number}", row
+
+
+def _tsv_rows(path: Path) -> Iterator[tuple[str, dict]]:
+    csv.field_size_limit(2**24)
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t", restkey="")
+        try:
+            for row in reader:
+                where = f"{path}, line {reader.line_num}"
+                if "" in row or None in row.values():
+                    raise InputError(f"{where}: not {len(reader.fieldnames or [])} tab-separated columns.")
+                yield where, row
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from None
+        except csv.Error as error:
+            raise InputError(f"{path}, line {reader.line_num}: {error}; look for an unclosed quote.") from None
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, dict]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            number = 0
+            for batch in file.iter_batches(batch_size=1000):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", row
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: not Parquet ({str(error).splitlines()[0]}); write it anew.") from None
 
 
 def read_passages(path: str | Path) -> Iterator[Passage]:
@@ -216,19 +242,30 @@ def open_passages(path: str | Path):
 def read_questions(path: str | Path, prefix: str = "") -> list[Question]:
     """Questions of a ``.jsonl``, ``.tsv`` or ``.parquet`` file; ``answers`` is a list of strings, none of them empty.
 
+    A TSV file writes the list as JSON: ``["Paris", "Paris, France"]``. A question without an id gets ``prefix`` and
+    its number.
+
     Raises:
         InputError: names file and line of whatever is wrong.
     """
-    questions = []
+    questions, seen = [], {}
     for where, row in _rows(Path(path)):
         answers = row.get("answers")
+        if isinstance(answers, str):
+            with contextlib.suppress(json.JSONDecodeError):
+                answers = json.loads(answers)
         if not isinstance(answers, list) or not answers:
             raise InputError(f"{where}: 'answers' must be a list of one or more strings.")
         for answer in answers:
             if not isinstance(answer, str) or not answer.strip():
                 raise InputError(f"{where}: an answer is empty or no string; drop it or the row.")
-        identifier = str(row.get("id", f"{prefix}{len(questions)}"))
-        questions.append(Question(identifier, _text(row, "question", where), answers, row.get("target") or ""))
+            _encodable(answer, f"{where}: an answer")
+        identifier = f"{prefix}{len(questions)}" if row.get("id") is None else str(row["id"])
+        if identifier in seen:  # equal ids would count as one question in every interval
+            raise InputError(f"{where}: id '{identifier}' came before ({seen[identifier]}); ids must be unique.")
+        seen[identifier] = where
+        target = _text({"target": row.get("target") or ""}, "target", where, empty=True)
+        questions.append(Question(identifier, _text(row, "question", where), answers, target))
     if not questions:
         raise InputError(f"{path}: holds no question.")
     return questions
@@ -271,11 +308,24 @@ def read_retrieved(path: str | Path, corpus_size: int):
     import pyarrow.parquet as pq
 
     rows = np.asarray(pq.read_table(path, columns=["passages"])["passages"].to_pylist(), dtype=np.int64)
-    if rows.size and (rows.min() < 0 or rows.max() >= corpus_size):
+    outside = rows[(rows < 0) | (rows >= corpus_size)]
+    if outside.size:
         raise InputError(
-            f"{path}: passage {rows.max()} is not in the corpus of {corpus_size:,}; delete this file and its index."
+            f"{path}: passage {outside[0]} is not in the corpus of {corpus_size:,}; delete this file and its index."
         )
     return rows
+
+
+# ------------------------------------------------------------------ model directories
+
+
+def require_weights(folder: str | Path) -> None:
+    """Raise an :class:`InputError` that names what a model directory lacks."""
+    folder = Path(folder)
+    if not (folder / "config.json").exists():
+        raise InputError(f"{folder}: no config.json; name a directory that save_pretrained wrote, or a hub id.")
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"{folder}: no *.safetensors weights; convert the checkpoint (pickled weights are not read).")
 
 
 # ------------------------------------------------------------------ attention dumps

@@ -86,7 +86,7 @@ class Pretraining(Strict):
     vocabulary: Count = Field(8000, description="size of the tokenizer trained on a user's corpus; worlds have theirs")
     steps: dict[Literal["reader", "encoder_decoder", "retriever"], Count]
     batch_size: Count = 32
-    learning_rate: Positive = 1e-3
+    learning_rate: dict[Literal["reader", "encoder_decoder", "retriever"], Positive]
     seed: Natural = 1
 
 
@@ -224,7 +224,11 @@ class Scale(Strict):
         for name, dataset in self.datasets.items():
             if dataset.corpus not in self.corpora:
                 raise ValueError(f"datasets.{name}.corpus: '{dataset.corpus}' is not under corpora")
+        if self.analysis.nouns == "world" and not all(corpus.world for corpus in self.corpora.values()):
+            raise ValueError("analysis.nouns: 'world' is for generated worlds; choose en_core_web_sm or content_words")
         for name, experiment in self.experiments.items():
+            if experiment.signal == "perplexity" and experiment.architecture == "decoder_only":
+                raise ValueError(f"experiments.{name}.signal: perplexity needs 'architecture: encoder_decoder'")
             if name in ("initial", "random"):
                 raise ValueError(f"experiments.{name}: the name is taken; choose another")
             for part, reserved in (("reader", {"initial"}), ("retriever", {"initial", "random"})):

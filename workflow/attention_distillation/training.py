@@ -142,6 +142,7 @@ class Trainer:
             if name in self.trained
         }
         self.state = State(self.folder / "state")
+        self.shard_folder = self.folder / "state.index"
         self.log: list[dict] = []
         self._index = None
         self._question_tokens = {
@@ -154,13 +155,13 @@ class Trainer:
     def refresh(self) -> None:
         """Embed the corpus with the current retriever: the same shards, by the same code, as the first index."""
         self.retriever.eval()
-        folder = self.folder / "state.index"
         paths = []
         for shard in range(self.retrieval.shards):
-            paths.append(folder / f"shard-{shard}.npy")
+            paths.append(self.shard_folder / f"shard-{shard}.npy")
+            bounds = index.shard_bounds(len(self.material.tokens), shard, self.retrieval.shards)
             index.embed_shard(
-                self.retriever, self.material.tokens, index.shard_bounds(len(self.material.tokens), shard, self.retrieval.shards),
-                paths[-1], batch_tokens=self.retrieval.batch_tokens, dtype=self.retrieval.dtype, progress=False,
+                self.retriever, self.material.tokens, bounds, paths[-1],
+                batch_tokens=self.retrieval.batch_tokens, dtype=self.retrieval.dtype, progress=False,
             )  # fmt: skip
         self._index = index.build(index.open_shards(paths), self.retrieval, self.device)
         self.retriever.train("retriever" in self.trained)
@@ -291,8 +292,12 @@ class Trainer:
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write what was trained, ``reader/`` and ``retriever/``, and drop the state: the run is done."""
+        """Write what was trained, ``reader/`` and ``retriever/``, and drop the state: the run is done.
+
+        The last refresh's shards stay behind for whoever embeds the corpus with this retriever next.
+        """
         for name, (module, _) in self.parts.items():
             module.save(Path(folder) / name)
         shutil.rmtree(self.state.folder, ignore_errors=True)
-        shutil.rmtree(self.folder / "state.index", ignore_errors=True)
+        if "retriever" in self.trained:
+            index.leave(self.shard_folder, Path(folder) / "retriever", self.retrieval)

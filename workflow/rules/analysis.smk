@@ -18,9 +18,9 @@ rule analyse_tokens:
     output:
         units=f"{ROOT}/analysis/units.parquet",
     log:
-        f"logs/{ROOT}/analyse_tokens.log",
+        LOGS + f"/analyse_tokens.log",
     benchmark:
-        f"logs/{ROOT}/analyse_tokens.benchmark.tsv"
+        LOGS + f"/analyse_tokens.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -49,9 +49,9 @@ rule make_tables:
         ),
         f"{TABLES}/differences.md",
     log:
-        f"logs/{ROOT}/make_tables.log",
+        LOGS + f"/make_tables.log",
     benchmark:
-        f"logs/{ROOT}/make_tables.benchmark.tsv"
+        LOGS + f"/make_tables.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -78,9 +78,9 @@ rule draw_figures:
         report(f"{FIGURES}/figure7.png", caption="../report/figure7.rst", category="Figures"),
         expand(f"{FIGURES}/figure{{number}}.pdf", number=[1, 3, 4, 5, 6, 7]),
     log:
-        f"logs/{ROOT}/draw_figures.log",
+        LOGS + f"/draw_figures.log",
     benchmark:
-        f"logs/{ROOT}/draw_figures.benchmark.tsv"
+        LOGS + f"/draw_figures.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -99,9 +99,9 @@ rule judge_claims:
         json=f"{ROOT}/claims/claims.json",
         md=report(f"{ROOT}/claims/claims.md", caption="../report/claims.rst", category="Claims"),
     log:
-        f"logs/{ROOT}/judge_claims.log",
+        LOGS + f"/judge_claims.log",
     benchmark:
-        f"logs/{ROOT}/judge_claims.benchmark.tsv"
+        LOGS + f"/judge_claims.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -121,9 +121,9 @@ rule judge_published:
         json="results/published/claims/claims.json",
         md=report("results/published/claims/claims.md", caption="../report/published.rst", category="Claims"),
     log:
-        "logs/results/published/judge_published.log",
+        "logs/published/judge_published.log",
     benchmark:
-        "logs/results/published/judge_published.benchmark.tsv"
+        "logs/published/judge_published.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -142,9 +142,9 @@ rule compare_with_paper:
         csv=report(f"{TABLES}/compare.csv", caption="../report/compare.rst", category="Tables"),
         md=f"{TABLES}/compare.md",
     log:
-        f"logs/{ROOT}/compare_with_paper.log",
+        LOGS + f"/compare_with_paper.log",
     benchmark:
-        f"logs/{ROOT}/compare_with_paper.benchmark.tsv"
+        LOGS + f"/compare_with_paper.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1

@@ -1,6 +1,7 @@
 # Config, paths and what depends on what; reads config.yaml and workflow/scales, writes nothing.
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -16,11 +17,15 @@ from attention_distillation.fingerprint import code
 
 try:
     RUN = settings.load({key: config[key] for key in config})
+    for kind in settings.MODEL_KINDS:
+        if (given := getattr(RUN.scale.models, kind)) and Path(given).is_dir():
+            records.require_weights(given)
 except records.InputError as error:
     raise WorkflowError(str(error)) from None
 
 SCALE = RUN.scale
 ROOT = f"results/{SCALE.name}"
+LOGS = f"logs/{SCALE.name}"
 SOURCES = "results/sources"
 UNTRAINED = ("initial", "random")
 NEVER = "(?!)"
@@ -62,6 +67,11 @@ def plain(*models):
 def corpus_file(name):
     """A file of the corpus that a dataset's questions are asked of."""
     return lambda wildcards: f"{ROOT}/corpus/{SCALE.datasets[wildcards.dataset].corpus}/{name}"
+
+
+def checked_prompts(wildcards):
+    """The word of check_prompts that every question leaves room for a passage."""
+    return f"{ROOT}/{wildcards.dataset}/data/prompts.json"
 
 
 def questions_file(split):
@@ -166,4 +176,6 @@ def gold_file(*splits):
 
 
 def tagger(wildcards):
-    return [f"{ROOT}/models/tagger"] if SCALE.analysis.nouns == "world" else []
+    """The tagger that a rule makes: a world's own, or en_core_web_sm where it is not installed."""
+    installed = SCALE.analysis.nouns == "en_core_web_sm" and find_spec("en_core_web_sm")
+    return [] if installed or SCALE.analysis.nouns == "content_words" else [f"{ROOT}/models/tagger"]

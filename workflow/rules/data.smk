@@ -15,9 +15,9 @@ rule make_world_passages:
         world=lambda wildcards: plain(SCALE.corpora[wildcards.corpus].world)[0],
         code=code("miniature"),
     log:
-        "logs/make_world_passages/" + SCALE.name + "/{corpus}.log",
+        LOGS + "/make_world_passages/{corpus}.log",
     benchmark:
-        ROOT + "/benchmarks/make_world_passages/{corpus}.tsv"
+        LOGS + "/make_world_passages/{corpus}.tsv"
     conda:
         "../../envs/cpu.yaml"
     wildcard_constraints:
@@ -34,9 +34,9 @@ rule make_world_questions:
         world=lambda wildcards: plain(SCALE.corpora[SCALE.datasets[wildcards.dataset].corpus].world)[0],
         code=code("miniature"),
     log:
-        "logs/make_world_questions/" + SCALE.name + "/{dataset}.log",
+        LOGS + "/make_world_questions/{dataset}.log",
     benchmark:
-        ROOT + "/benchmarks/make_world_questions/{dataset}.tsv"
+        LOGS + "/make_world_questions/{dataset}.tsv"
     conda:
         "../../envs/cpu.yaml"
     wildcard_constraints:
@@ -54,9 +54,9 @@ rule check_passages:
     params:
         k=SCALE.retrieval.k,
     log:
-        "logs/check_passages/" + SCALE.name + "/{corpus}.log",
+        LOGS + "/check_passages/{corpus}.log",
     benchmark:
-        ROOT + "/benchmarks/check_passages/{corpus}.tsv"
+        LOGS + "/check_passages/{corpus}.tsv"
     conda:
         "../../envs/cpu.yaml"
     wildcard_constraints:
@@ -75,9 +75,9 @@ rule check_questions:
     output:
         **{split: questions_file(split) for split in records.SPLITS},
     log:
-        "logs/check_questions/" + SCALE.name + "/{dataset}.log",
+        LOGS + "/check_questions/{dataset}.log",
     benchmark:
-        ROOT + "/benchmarks/check_questions/{dataset}.tsv"
+        LOGS + "/check_questions/{dataset}.tsv"
     conda:
         "../../envs/cpu.yaml"
     wildcard_constraints:
@@ -96,9 +96,9 @@ rule find_gold:
     params:
         code=code("evaluation", "context"),
     log:
-        "logs/find_gold/" + SCALE.name + "/{dataset}.{split}.log",
+        LOGS + "/find_gold/{dataset}.{split}.log",
     benchmark:
-        ROOT + "/benchmarks/find_gold/{dataset}.{split}.tsv"
+        LOGS + "/find_gold/{dataset}.{split}.tsv"
     conda:
         "../../envs/cpu.yaml"
     script:

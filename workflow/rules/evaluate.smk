@@ -3,6 +3,7 @@ rule evaluate_run:
     """Answer the test questions greedily; EM, F1 and HR@k of each."""
     input:
         passages=corpus_file("passages.arrow"),
+        prompts=checked_prompts,
         test=questions_file("test"),
         retrieved=test_retrieved,
         gold=gold_file("test"),
@@ -17,9 +18,9 @@ rule evaluate_run:
         batch_size=SCALE.compute.batch_size,
         code=code("inference"),
     log:
-        "logs/evaluate_run/" + SCALE.name + "/{dataset}.{experiment}.seed{seed}.log",
+        LOGS + "/evaluate_run/{dataset}.{experiment}.seed{seed}.log",
     benchmark:
-        ROOT + "/benchmarks/evaluate_run/{dataset}.{experiment}.seed{seed}.tsv"
+        LOGS + "/evaluate_run/{dataset}.{experiment}.seed{seed}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: SCALE.compute.evaluate_threads
@@ -35,6 +36,7 @@ rule dump_attention:
     """Record the attention that the answer pays to every passage token of the sampled test questions."""
     input:
         passages=corpus_file("passages.arrow"),
+        prompts=checked_prompts,
         test=questions_file("test"),
         retrieved=test_retrieved,
         gold=gold_file("test"),
@@ -51,9 +53,9 @@ rule dump_attention:
         batch_size=SCALE.compute.batch_size,
         code=code("inference"),
     log:
-        "logs/dump_attention/" + SCALE.name + "/{dataset}.{experiment}.seed{seed}.log",
+        LOGS + "/dump_attention/{dataset}.{experiment}.seed{seed}.log",
     benchmark:
-        ROOT + "/benchmarks/dump_attention/{dataset}.{experiment}.seed{seed}.tsv"
+        LOGS + "/dump_attention/{dataset}.{experiment}.seed{seed}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: SCALE.compute.evaluate_threads

@@ -11,9 +11,9 @@ rule tokenise_corpus:
         max_tokens=SCALE.retrieval.passage_max_tokens,
         code=code("retriever"),
     log:
-        "logs/tokenise_corpus/" + SCALE.name + "/{corpus}.log",
+        LOGS + "/tokenise_corpus/{corpus}.log",
     benchmark:
-        ROOT + "/benchmarks/tokenise_corpus/{corpus}.tsv"
+        LOGS + "/tokenise_corpus/{corpus}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: SCALE.compute.embed_threads
@@ -31,11 +31,11 @@ rule embed_corpus:
         shard=ROOT + "/corpus/{corpus}/index/{origin}/shard-{shard}.npy",
     params:
         retrieval=plain(SCALE.retrieval)[0],
-        code=code("index"),
+        code=code("index", "retriever"),
     log:
-        "logs/embed_corpus/" + SCALE.name + "/{corpus}.{origin}.{shard}.log",
+        LOGS + "/embed_corpus/{corpus}.{origin}.{shard}.log",
     benchmark:
-        ROOT + "/benchmarks/embed_corpus/{corpus}.{origin}.{shard}.tsv"
+        LOGS + "/embed_corpus/{corpus}.{origin}.{shard}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: SCALE.compute.embed_threads
@@ -55,9 +55,9 @@ use rule embed_corpus as embed_trained with:
     output:
         shard=temp(ROOT + "/{dataset}/{experiment}/seed{seed}/index/shard-{shard}.npy"),
     log:
-        "logs/embed_trained/" + SCALE.name + "/{dataset}.{experiment}.seed{seed}.{shard}.log",
+        LOGS + "/embed_trained/{dataset}.{experiment}.seed{seed}.{shard}.log",
     benchmark:
-        ROOT + "/benchmarks/embed_trained/{dataset}.{experiment}.seed{seed}.{shard}.tsv"
+        LOGS + "/embed_trained/{dataset}.{experiment}.seed{seed}.{shard}.tsv"
     wildcard_constraints:
         experiment=one_of(SCALE.experiments),
 
@@ -75,11 +75,11 @@ rule retrieve_passages:
         retrieved=ROOT + "/{dataset}/retrieved/{origin}/retrieved.{split}.parquet",
     params:
         retrieval=plain(SCALE.retrieval)[0],
-        code=code("index"),
+        code=code("index", "retriever"),
     log:
-        "logs/retrieve_passages/" + SCALE.name + "/{dataset}.{origin}.{split}.log",
+        LOGS + "/retrieve_passages/{dataset}.{origin}.{split}.log",
     benchmark:
-        ROOT + "/benchmarks/retrieve_passages/{dataset}.{origin}.{split}.tsv"
+        LOGS + "/retrieve_passages/{dataset}.{origin}.{split}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: SCALE.compute.embed_threads
@@ -100,9 +100,9 @@ use rule retrieve_passages as retrieve_trained with:
     output:
         retrieved=ROOT + "/{dataset}/{experiment}/seed{seed}/retrieved.{split}.parquet",
     log:
-        "logs/retrieve_trained/" + SCALE.name + "/{dataset}.{experiment}.seed{seed}.{split}.log",
+        LOGS + "/retrieve_trained/{dataset}.{experiment}.seed{seed}.{split}.log",
     benchmark:
-        ROOT + "/benchmarks/retrieve_trained/{dataset}.{experiment}.seed{seed}.{split}.tsv"
+        LOGS + "/retrieve_trained/{dataset}.{experiment}.seed{seed}.{split}.tsv"
     wildcard_constraints:
         experiment=one_of(SCALE.experiments),
 

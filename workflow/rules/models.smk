@@ -1,4 +1,5 @@
 # reads a corpus or nothing; writes models/{reader,encoder_decoder,retriever} pretrained here, random_retriever, tagger
+PROMPTED = sorted({reader_kind(name) for name in RUN.experiments})
 PRETRAINED = [kind for kind in settings.MODEL_KINDS if getattr(SCALE.models, kind) is None]
 OWN_TEXT = next(iter(OWN_CORPORA), None)
 PRETRAIN_HOME = f"{ROOT}/pretrained" if SCALE.models.pretraining and not PRETRAINED else f"{ROOT}/models"
@@ -8,22 +9,23 @@ rule pretrain_model:
     """Make a small model of the true class: a language model, or a retriever by contrastive cropping."""
     input:
         passages=f"{ROOT}/corpus/{OWN_TEXT}/passages.arrow" if OWN_TEXT else [],
+        checked=[f"{ROOT}/{name}/data/questions.train.jsonl" for name in OWN_DATASETS],
     output:
         model=directory(PRETRAIN_HOME + "/{kind}"),
     params:
         pretraining=plain(SCALE.models.pretraining)[0] if SCALE.models.pretraining else None,
         code=code("pretraining"),
     log:
-        "logs/pretrain_model/" + SCALE.name + "/{kind}.log",
+        LOGS + "/pretrain_model/{kind}.log",
     benchmark:
-        ROOT + "/benchmarks/pretrain_model/{kind}.tsv"
+        LOGS + "/pretrain_model/{kind}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: SCALE.compute.train_threads
     resources:
         gpu=SCALE.compute.gpus,
     wildcard_constraints:
-        kind="|".join(settings.MODEL_KINDS),
+        kind=one_of((PRETRAINED or settings.MODEL_KINDS) if SCALE.models.pretraining else []),
     script:
         "../scripts/pretrain_model.py"
 
@@ -35,13 +37,29 @@ rule randomise_retriever:
     output:
         model=directory(f"{ROOT}/models/random_retriever"),
     log:
-        f"logs/randomise_retriever/{SCALE.name}.log",
+        LOGS + "/randomise_retriever.log",
     benchmark:
-        ROOT + "/benchmarks/randomise_retriever.tsv"
+        LOGS + "/randomise_retriever.tsv"
     conda:
         "../../envs/cpu.yaml"
     script:
         "../scripts/randomise_retriever.py"
+
+
+rule unpack_tagger:
+    """Unpack en_core_web_sm from its wheel, where it is not installed."""
+    input:
+        wheel=[f"{SOURCES}/{name}" for name in SOURCE_FILES if name.startswith("en_core_web_sm")],
+    output:
+        tagger=directory(f"{ROOT}/models/tagger"),
+    log:
+        LOGS + "/unpack_tagger.log",
+    benchmark:
+        LOGS + "/unpack_tagger.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    script:
+        "../scripts/unpack_tagger.py"
 
 
 rule train_tagger:
@@ -51,16 +69,45 @@ rule train_tagger:
     params:
         code=code("miniature"),
     log:
-        f"logs/train_tagger/{SCALE.name}.log",
+        LOGS + "/train_tagger.log",
     benchmark:
-        ROOT + "/benchmarks/train_tagger.tsv"
+        LOGS + "/train_tagger.tsv"
     conda:
         "../../envs/cpu.yaml"
     script:
         "../scripts/train_tagger.py"
 
 
+rule check_prompts:
+    """See that every question leaves room for a passage in the prompts of both kinds of reader."""
+    input:
+        readers=[initial_model(kind) for kind in PROMPTED],
+        questions=[questions_file(split) for split in records.SPLITS],
+    output:
+        facts=ROOT + "/{dataset}/data/prompts.json",
+    params:
+        max_tokens=SCALE.prompt.passage_max_tokens,
+        code=code("readers.prompt"),
+    log:
+        LOGS + "/check_prompts/{dataset}.log",
+    benchmark:
+        LOGS + "/check_prompts/{dataset}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    script:
+        "../scripts/check_prompts.py"
+
+
 rule pretrain:
     """All small models, made anew from their seed."""
     input:
         expand(PRETRAIN_HOME + "/{kind}", kind=settings.MODEL_KINDS) if SCALE.models.pretraining else [],
+
+
+if SCALE.analysis.nouns == "world":
+
+    ruleorder: train_tagger > unpack_tagger
+
+else:
+
+    ruleorder: unpack_tagger > train_tagger

@@ -34,7 +34,7 @@ rule write_config:
     params:
         config=yaml.safe_dump({key: config[key] for key in config}),
     log:
-        f"logs/write_config/{SCALE.name}.log",
+        LOGS + "/write_config.log",
     conda:
         "../../envs/cpu.yaml"
     shell:
@@ -51,7 +51,7 @@ rule report:
     output:
         ROOT + "/report.html",
     log:
-        f"logs/report/{SCALE.name}.log",
+        LOGS + "/report.log",
     conda:
         "../../envs/cpu.yaml"
     shell:

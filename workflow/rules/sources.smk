@@ -23,9 +23,9 @@ rule download_source:
         row=file_row,
         lock=SOURCE_LOCK,
     log:
-        f"logs/{SOURCES}/{{file}}.log",
+        "logs/sources/" + f"{{file}}.log",
     benchmark:
-        f"logs/{SOURCES}/{{file}}.benchmark.tsv"
+        "logs/sources/" + f"{{file}}.tsv"
     threads: 1
     conda:
         "../../envs/cpu.yaml"
@@ -44,9 +44,9 @@ rule fetch_model:
         lock=SOURCE_LOCK,
         cache=f"{SOURCES}/hub",
     log:
-        f"logs/{ROOT}/models/{{kind}}.log",
+        LOGS + f"/models/{{kind}}.log",
     benchmark:
-        f"logs/{ROOT}/models/{{kind}}.benchmark.tsv"
+        LOGS + f"/models/{{kind}}.tsv"
     threads: 1
     conda:
         "../../envs/cpu.yaml"
@@ -71,9 +71,9 @@ rule prepare_questions:
         lock=SOURCE_LOCK,
         code=code("records", "downloads", "archives", "sources"),
     log:
-        f"logs/{ROOT}/{{dataset}}/prepare_questions.log",
+        LOGS + f"/{{dataset}}/prepare_questions.log",
     benchmark:
-        f"logs/{ROOT}/{{dataset}}/prepare_questions.benchmark.tsv"
+        LOGS + f"/{{dataset}}/prepare_questions.tsv"
     threads: 1
     conda:
         "../../envs/cpu.yaml"
@@ -94,9 +94,9 @@ rule prepare_corpus:
         lock=SOURCE_LOCK,
         code=code("records", "downloads", "archives", "sources"),
     log:
-        f"logs/{ROOT}/corpus/{{corpus}}.log",
+        LOGS + f"/corpus/{{corpus}}.log",
     benchmark:
-        f"logs/{ROOT}/corpus/{{corpus}}.benchmark.tsv"
+        LOGS + f"/corpus/{{corpus}}.tsv"
     threads: 1
     conda:
         "../../envs/cpu.yaml"

@@ -3,6 +3,7 @@ rule train_run:
     """Train an experiment's reader, retriever or both; a killed job goes on from its last refresh."""
     input:
         passages=corpus_file("passages.arrow"),
+        prompts=checked_prompts,
         tokens=corpus_file("tokens.npy"),
         offsets=corpus_file("offsets.npy"),
         train=questions_file("train"),
@@ -25,9 +26,9 @@ rule train_run:
         precision=SCALE.compute.precision,
         code=code("training"),
     log:
-        "logs/train_run/" + SCALE.name + "/{dataset}.{experiment}.seed{seed}.log",
+        LOGS + "/train_run/{dataset}.{experiment}.seed{seed}.log",
     benchmark:
-        ROOT + "/benchmarks/train_run/{dataset}.{experiment}.seed{seed}.tsv"
+        LOGS + "/train_run/{dataset}.{experiment}.seed{seed}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: SCALE.compute.train_threads

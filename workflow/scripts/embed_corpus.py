@@ -4,18 +4,25 @@ from attention_distillation import runtime
 
 runtime.start(snakemake)
 
+from pathlib import Path
+
 from attention_distillation import index
-from attention_distillation.retriever import Retriever, TokenisedCorpus
 from attention_distillation.settings import Retrieval
 
-runtime.torch_threads(snakemake)
 retrieval = Retrieval(**snakemake.params.retrieval)
-corpus = TokenisedCorpus(snakemake.input.tokens, snakemake.input.offsets)
-index.embed_shard(
-    Retriever.load(runtime.part_of(snakemake.input.retriever, "retriever")).to(runtime.device()).eval(),
-    corpus,
-    index.shard_bounds(len(corpus), int(snakemake.wildcards.shard), retrieval.shards),
-    snakemake.output.shard,
-    batch_tokens=retrieval.batch_tokens,
-    dtype=retrieval.dtype,
-)
+shard, output = int(snakemake.wildcards.shard), snakemake.output.shard
+folder = runtime.part_of(snakemake.input.retriever, "retriever")
+left_by_training = Path(output).parent.parent / "state.index"
+if not index.take_over(left_by_training, folder, retrieval, shard, output):
+    from attention_distillation.retriever import Retriever, TokenisedCorpus
+
+    runtime.torch_threads(snakemake)
+    corpus = TokenisedCorpus(snakemake.input.tokens, snakemake.input.offsets)
+    index.embed_shard(
+        Retriever.load(folder).to(runtime.device()).eval(),
+        corpus,
+        index.shard_bounds(len(corpus), shard, retrieval.shards),
+        output,
+        batch_tokens=retrieval.batch_tokens,
+        dtype=retrieval.dtype,
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..records import InputError
+from ..records import InputError, require_weights
 
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json")
 
@@ -154,15 +154,6 @@ class Reader(ABC, torch.nn.Module):
     def _texts(self, generated: Tensor) -> list[str]:
         texts = self.tokenizer.batch_decode(generated, skip_special_tokens=True)
         return [text.strip().split("\n", 1)[0].strip() for text in texts]
-
-
-def require_weights(folder: str | Path) -> None:
-    """Raise an :class:`InputError` that names what a model directory lacks."""
-    folder = Path(folder)
-    if not (folder / "config.json").exists():
-        raise InputError(f"{folder}: no config.json; name a directory that save_pretrained wrote, or a hub id.")
-    if not any(folder.glob("*.safetensors")):
-        raise InputError(f"{folder}: no *.safetensors weights; convert the checkpoint (pickled weights are not read).")
 
 
 def answer_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -63,3 +63,20 @@ def passage_prompts(
             )
         results.append(PassagePrompt(np.asarray(ids), segment))
     return results
+
+
+def longest_question(tokenizer, questions: Sequence[str], max_tokens: int) -> int:
+    """Tokens of the longest prompt without its passage.
+
+    Raises:
+        InputError: a question that leaves no room for a passage.
+    """
+    heads = tokenizer([f"question: {question} title: context: " for question in questions], add_special_tokens=False)
+    sizes = [len(ids) for ids in heads["input_ids"]]
+    worst = int(np.argmax(sizes))
+    if sizes[worst] + 2 > max_tokens:  # a token of the passage, and the end that T5 adds
+        raise InputError(
+            f"prompt.passage_max_tokens: {max_tokens} tokens leave no room for a passage after the question "
+            f"'{questions[worst][:60]}' ({sizes[worst]} tokens with the template); raise it or drop the question."
+        )
+    return sizes[worst]

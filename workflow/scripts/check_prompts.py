@@ -1,0 +1,17 @@
+"""See that every question leaves room for a passage in the prompt."""
+
+from attention_distillation import runtime
+
+runtime.start(snakemake)
+
+from attention_distillation import records
+from attention_distillation.readers.prompt import longest_question
+from transformers import AutoTokenizer
+
+limit = snakemake.params.max_tokens
+questions = [q.question for path in snakemake.input.questions for q in records.read_questions(path)]
+facts = {
+    folder: longest_question(AutoTokenizer.from_pretrained(folder), questions, limit)
+    for folder in snakemake.input.readers
+}
+records.write_json(snakemake.output.facts, {"longest_prompt_without_passage": facts, "limit": limit})
