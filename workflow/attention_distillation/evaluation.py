@@ -11,7 +11,7 @@ import regex
 _TOKEN = regex.compile(r"([\p{L}\p{N}\p{M}]+)|([^\p{Z}\p{C}])", regex.IGNORECASE | regex.UNICODE | regex.MULTILINE)
 
 
-@lru_cache(maxsize=200_000)
+@lru_cache(maxsize=20_000)
 def dpr_tokens(text: str) -> tuple[str, ...]:
     """Words and marks of a text in lower case, decomposed by Unicode's NFD, as DPR's tokenizer splits them."""
     return tuple(match.group().lower() for match in _TOKEN.finditer(unicodedata.normalize("NFD", text)))

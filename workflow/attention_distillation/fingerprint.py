@@ -11,7 +11,10 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 PACKAGE = Path(__file__).parent
+REFERENCE = PACKAGE.parent / "reference"
 LEFT_OUT = {"settings", "records", "runtime", "fingerprint", "__init__"}
 """Settings reach a rule as params of their own; formats and logging change no number."""
 
@@ -24,10 +27,21 @@ def _file(module: str) -> Path | None:
 def _stripped(path: Path) -> ast.Module:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-            body[:] = body[1:] or [ast.Pass()]
+        for field, empty in (("body", [ast.Pass()]), ("orelse", []), ("finalbody", [])):
+            body = getattr(node, field, None)
+            if isinstance(body, list):  # the string beneath a constant explains it and does nothing either
+                body[:] = [line for line in body if not _does_nothing(line)] or (empty if body else [])
     return tree
+
+
+def _does_nothing(statement: ast.AST) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _data(tree: ast.Module) -> list:
+    """Contents of the YAML files of ``workflow/reference`` that a module names: words are code too."""
+    names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return [yaml.safe_load(path.read_text("utf-8")) for path in sorted(REFERENCE.glob("*.yaml")) if path.name in names]
 
 
 def _imports(tree: ast.Module, module: str) -> set[str]:
@@ -58,12 +72,14 @@ def code(*modules: str) -> str:
     todo, seen = list(modules), {}
     while todo:
         module = todo.pop()
+        if (PACKAGE / module.replace(".", "/")).is_dir():
+            module += ".__init__"
         if module in seen or module in LEFT_OUT:
             continue
-        path = _file(module) or _file(f"{module}.__init__")
+        path = _file(module)
         if path is None:
             raise FileNotFoundError(f"no module {module} in {PACKAGE}")
         tree = _stripped(path)
-        seen[module] = ast.dump(tree)
+        seen[module] = f"{ast.dump(tree)}{_data(tree)}"
         todo += _imports(tree, module)
     return hashlib.sha256("".join(f"{name}{seen[name]}" for name in sorted(seen)).encode()).hexdigest()[:12]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,21 +99,32 @@ class ExactIndex:
 
     def search(self, questions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Scores float32 and row numbers int64, both (questions, k), best first; ties go to the lower row."""
-        import faiss
-
         scores = np.full((len(questions), 0), 0, dtype=np.float32)
         rows = np.zeros((len(questions), 0), dtype=np.int64)
         begin = 0
         for shard in self._shards:
             for start in range(0, len(shard), BLOCK_ROWS):
                 block = np.ascontiguousarray(shard[start : start + BLOCK_ROWS], dtype=np.float32)
-                found, places = faiss.knn(questions, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
+                found, places = _nearest(questions, block, k)
                 scores = np.concatenate([scores, found], 1)
                 rows = np.concatenate([rows, places.astype(np.int64) + begin + start], 1)
                 order = np.lexsort((rows, -scores))[:, :k]
                 scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
             begin += len(shard)
         return scores, rows
+
+
+def _nearest(questions: np.ndarray, block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of a block and, since FAISS keeps any of those that tie for the last place, all of these too."""
+    import faiss
+
+    count = k
+    while True:
+        count = min(count + 1, len(block))
+        scores, places = faiss.knn(questions, block, count, metric=faiss.METRIC_INNER_PRODUCT)
+        if count == len(block) or (scores[:, -1] < scores[:, k - 1]).all():
+            return scores, places
+        count *= 2
 
 
 class TorchIndex:
@@ -144,7 +156,9 @@ class TorchIndex:
 class CompressedIndex:
     """FAISS IVF-PQ, trained on a sample and filled shard by shard."""
 
-    def __init__(self, shards: Sequence[np.ndarray], *, lists: int, probes: int, code_bytes: int, seed: int = 0) -> None:
+    def __init__(
+        self, shards: Sequence[np.ndarray], *, lists: int, probes: int, code_bytes: int, seed: int = 0
+    ) -> None:
         import faiss
 
         size = shards[0].shape[1]
@@ -154,9 +168,8 @@ class CompressedIndex:
         rng = np.random.default_rng(seed)
         picks = np.sort(rng.choice(total, min(total, 64 * max(lists, 256)), replace=False))
         starts = np.cumsum([0, *map(len, shards)])
-        sample = np.concatenate(
-            [shard[picks[(picks >= a) & (picks < b)] - a] for shard, a, b in zip(shards, starts, starts[1:], strict=False)]
-        ).astype(np.float32)
+        parts = [picks[(picks >= a) & (picks < b)] - a for a, b in pairwise(starts)]
+        sample = np.concatenate([shard[rows] for shard, rows in zip(shards, parts, strict=True)]).astype(np.float32)
         if len(sample) < max(lists, 256):
             raise InputError(f"retrieval.index: ivfpq needs {max(lists, 256)} passages or more; use 'exact'.")
         quantizer = faiss.IndexFlatIP(size)

@@ -117,6 +117,7 @@ def dump(
         ids = encoded.ids.flatten(1).cpu().numpy()
         passage, segment, values = encoded.passage.cpu().numpy(), encoded.segment.cpu().numpy(), values.cpu().numpy()
         for number, question in enumerate(batch):
+            nouns = _noun_ids(reader, question.question, spans[start + number])
             own = np.flatnonzero(passage[number] >= 0)
             tokens = ids[number, own]
             yield {
@@ -129,9 +130,7 @@ def dump(
                 "similarity_answer": _similarity(
                     reader, table, tokens, _token_ids(reader, answers[number]), analysis.similarity
                 ),
-                "similarity_question": _similarity(
-                    reader, table, tokens, _noun_ids(reader, question.question, spans[start + number]), analysis.similarity
-                ),
+                "similarity_question": _similarity(reader, table, tokens, nouns, analysis.similarity),
                 "segment": np.asarray([SEGMENT_NAMES[kind] for kind in segment[number, own]], dtype=object),
             }  # fmt: skip
 

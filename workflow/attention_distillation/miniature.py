@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import yaml
 
-from .records import Passage, Question
+from .records import InputError, Passage, Question
 from .settings import WORKFLOW, World
 
 _WORDS = yaml.safe_load((WORKFLOW / "reference" / "words.yaml").read_text(encoding="utf-8"))
@@ -44,8 +44,12 @@ RELATIONS: dict[str, list[Relation]] = {
         Relation("{n} received a medal known by the name {v} .", "what award went to {n}"),
     ],
     "triviaqa": [
-        Relation("{n} was written by the novelist {v} .", "Which author 's pen gave readers the tale {n} , a favourite ?"),
-        Relation("{n} is set in the country of {v} .", "In what land does the action of {n} , still read today , unfold ?"),
+        Relation(
+            "{n} was written by the novelist {v} .", "Which author 's pen gave readers the tale {n} , a favourite ?"
+        ),
+        Relation(
+            "{n} is set in the country of {v} .", "In what land does the action of {n} , still read today , unfold ?"
+        ),
         Relation("{n} was first printed at the press of {v} .", "Name the publisher that brought {n} to the public ."),
         Relation("{n} was turned into a film directed by {v} .", "Who made the movie version of {n} for the cinema ?"),
         Relation("{n} tells of a hero named {v} .", "What is the main character of {n} called in the tale ?"),
@@ -125,6 +129,8 @@ def _values(rng: np.random.Generator, count: int) -> list[str]:
 
 def _names(rng: np.random.Generator, variant: str, count: int) -> list[str]:
     firsts, lasts = (FIRST_NAMES, LAST_NAMES) if variant == "nq" else (ADJECTIVES, NOUNS)
+    if count > len(firsts) * len(lasts):
+        raise InputError(f"world.people: {count} in world {variant}, and there are {len(firsts) * len(lasts)} names.")
     pairs = rng.choice(len(firsts) * len(lasts), count, replace=False)
     return [_name(variant, pair // len(lasts), pair % len(lasts)) for pair in pairs]
 
@@ -151,12 +157,12 @@ def questions(world: World) -> dict[str, list[Question]]:
     The ``triviaqa`` world counts a shorter alias too, as TriviaQA counts many.
 
     Raises:
-        ValueError: more questions are asked for than there are facts.
+        InputError: more questions are asked for than there are facts.
     """
     told = facts(world)
     asked = world.train + world.dev + world.test
     if asked > len(told):
-        raise ValueError(f"world {world.variant}: {asked} questions of {len(told)} facts; lower train, dev or test")
+        raise InputError(f"world {world.variant}: {asked} questions of {len(told)} facts; lower train, dev or test.")
     order = np.random.default_rng([world.seed, 9]).permutation(len(told))[:asked]
     ends = np.cumsum([world.train, world.dev, world.test])
     splits = {}

@@ -133,15 +133,10 @@ def _text(row: dict, key: str, where: str, *, empty: bool = False) -> str:
         raise InputError(f"{where}: field '{key}' is a {type(value).__name__}, where a string is needed.")
     if not empty and not value.strip():
         raise InputError(f"{where}: field '{key}' is empty; fill it in or drop the row.")
-    return _encodable(value, f"{where}: field '{key}'")
-
-
-def _encodable(value: str, what: str) -> str:
-    """The value itself; JSON can spell half of a character (``\\ud83d``), which no file can hold."""
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise InputError(f"{what} holds half of a surrogate pair (a \\u escape); mend the text.") from None
+        raise InputError(f"{where}: field '{key}' holds half a character (a lone \\u escape); mend it.") from None
     return value
 
 
@@ -257,9 +252,7 @@ def read_questions(path: str | Path, prefix: str = "") -> list[Question]:
         if not isinstance(answers, list) or not answers:
             raise InputError(f"{where}: 'answers' must be a list of one or more strings.")
         for answer in answers:
-            if not isinstance(answer, str) or not answer.strip():
-                raise InputError(f"{where}: an answer is empty or no string; drop it or the row.")
-            _encodable(answer, f"{where}: an answer")
+            _text({"answers": answer}, "answers", where)
         identifier = f"{prefix}{len(questions)}" if row.get("id") is None else str(row["id"])
         if identifier in seen:  # equal ids would count as one question in every interval
             raise InputError(f"{where}: id '{identifier}' came before ({seen[identifier]}); ids must be unique.")

@@ -62,10 +62,12 @@ class Retriever(nn.Module):
 
     @torch.inference_mode()
     def embed(self, tokens: list[np.ndarray], batch_tokens: int = 16384) -> np.ndarray:
-        """Vectors of token rows without gradient, float32 (rows, d); order as given."""
-        vectors = np.empty((len(tokens), self.size), dtype=np.float32)
+        """Vectors of token rows without gradient or dropout, float32 (rows, d); order as given."""
+        vectors, training = np.empty((len(tokens), self.size), dtype=np.float32), self.training
+        self.eval()
         for rows in length_batches(np.fromiter(map(len, tokens), int, len(tokens)), batch_tokens):
             vectors[rows] = self([tokens[row] for row in rows]).float().cpu().numpy()
+        self.train(training)
         return vectors
 
 

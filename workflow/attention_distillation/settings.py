@@ -242,6 +242,8 @@ class Scale(Strict):
                 self.distillation_of(name)
             except ValidationError as error:
                 raise ValueError(f"experiments.{name}.distillation.{_lines(error, Distillation)}") from None
+            if "retriever" in experiment.train and self.distillation_of(name).context == "none":
+                raise ValueError(f"experiments.{name}.distillation.context: none leaves the retriever nothing to learn")
             for dataset in self.datasets:
                 if experiment.train and not {dataset, "default"} & set(experiment.training):
                     raise ValueError(f"experiments.{name}.training: neither '{dataset}' nor 'default' is there")
@@ -421,4 +423,8 @@ def load(config: dict) -> Run:
         for name in names:
             if name not in known:
                 raise InputError(f"config key '{key}': there is no '{name}'{_did_you_mean(name, known)}")
+    for key, names in (*asked.items(), ("seeds", user.seeds)):  # a run that is there twice would count twice
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"config key '{key}': {name} stands there twice; drop one.")
     return Run(scale=scale, seeds=user.seeds, **asked)

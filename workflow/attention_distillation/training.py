@@ -254,7 +254,7 @@ class Trainer:
         spent = self.log[-1]["seconds"] if self.log else 0.0
         if not begin:
             self.log.append(self._row(0, {}, 0, 0.0, 0.0))
-            write_jsonl(path, self.log)
+        write_jsonl(path, self.log)  # a job that was killed after its last step finds its log deleted and none to come
         sums: dict[str, torch.Tensor] = {}
         since, started = 0, time.monotonic()
         last = started
@@ -283,6 +283,14 @@ class Trainer:
         return self.log
 
     def _row(self, step: int, sums: dict, since: int, speed: float, seconds: float) -> dict:
+        """A log row; the one place where losses are read back from the device.
+
+        Raises:
+            FloatingPointError: a loss is no number: nothing after it would mean anything.
+        """
+        for name, total in sums.items():
+            if not torch.isfinite(total):
+                raise FloatingPointError(f"step {step}: the {name}'s loss is {float(total)}; lower its learning rate")
         return {
             "step": step,
             **{f"{name}_loss": float(sums[name]) / since if name in sums else None for name in ("reader", "retriever")},
@@ -292,12 +300,15 @@ class Trainer:
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write what was trained, ``reader/`` and ``retriever/``, and drop the state: the run is done.
+        """Write what was trained, ``reader/`` and ``retriever/``.
 
         The last refresh's shards stay behind for whoever embeds the corpus with this retriever next.
         """
         for name, (module, _) in self.parts.items():
             module.save(Path(folder) / name)
-        shutil.rmtree(self.state.folder, ignore_errors=True)
         if "retriever" in self.trained:
             index.leave(self.shard_folder, Path(folder) / "retriever", self.retrieval)
+
+    def forget(self) -> None:
+        """Drop the state, last of all: a job killed before that has its outputs deleted and needs it."""
+        shutil.rmtree(self.state.folder, ignore_errors=True)

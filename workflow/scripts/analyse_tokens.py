@@ -2,9 +2,9 @@
 
 from attention_distillation import runtime
 
-runtime.start(snakemake)  # noqa: F821
+runtime.start(snakemake)
 
-from attention_distillation import tables, token_analysis  # noqa: E402
+from attention_distillation import tables, token_analysis
 
 
 def parts(paths):
@@ -14,4 +14,4 @@ def parts(paths):
         yield (*tables.run_of(path), token_analysis.analyse_units(frame), origin)
 
 
-token_analysis.write_units(snakemake.output.units, parts(snakemake.input.dumps))  # noqa: F821
+token_analysis.write_units(snakemake.output.units, parts(snakemake.input.dumps))

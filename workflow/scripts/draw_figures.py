@@ -2,15 +2,15 @@
 
 from attention_distillation import runtime
 
-runtime.start(snakemake)  # noqa: F821
+runtime.start(snakemake)
 
-from pathlib import Path  # noqa: E402
+from pathlib import Path
 
-import pandas as pd  # noqa: E402
+import pandas as pd
 
-from attention_distillation import figures, tables, token_analysis  # noqa: E402
+from attention_distillation import figures, tables, token_analysis
 
-units, _ = token_analysis.read_units(snakemake.input.units)  # noqa: F821
-logs = figures.read_logs(snakemake.input.logs)  # noqa: F821
-rows = pd.concat([tables.read_rows(path) for path in snakemake.input.tables])  # noqa: F821
-figures.draw_all(units, logs, rows, snakemake.params.labels, Path(snakemake.output[0]).parent)  # noqa: F821
+units, _ = token_analysis.read_units(snakemake.input.units)
+logs = figures.read_logs(snakemake.input.logs)
+rows = pd.concat([tables.read_rows(path) for path in snakemake.input.tables])
+figures.draw_all(units, logs, rows, snakemake.params.labels, Path(snakemake.output[0]).parent)

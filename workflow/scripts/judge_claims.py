@@ -2,16 +2,16 @@
 
 from attention_distillation import runtime
 
-runtime.start(snakemake)  # noqa: F821
+runtime.start(snakemake)
 
-import pandas as pd  # noqa: E402
+import pandas as pd
 
-from attention_distillation import judging, records, tables, typesetting  # noqa: E402
+from attention_distillation import judging, records, tables, typesetting
 
-labels = snakemake.params.labels  # noqa: F821
-rows = pd.concat([tables.read_rows(path) for path in snakemake.input.tables])  # noqa: F821
+labels = snakemake.params.labels
+rows = pd.concat([tables.read_rows(path) for path in snakemake.input.tables])
 judgement = judging.judge(rows, labels)
 notes = judging.measured_notes(labels)
-records.write_json(snakemake.output.json, {**judgement, "notes": notes})  # noqa: F821
+records.write_json(snakemake.output.json, {**judgement, "notes": notes})
 page = judging.claims_markdown(judgement, labels, f"Claims, judged on scale {labels['scale']}", notes)
-typesetting.write_text(snakemake.output.md, page)  # noqa: F821
+typesetting.write_text(snakemake.output.md, page)

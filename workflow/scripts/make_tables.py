@@ -2,16 +2,16 @@
 
 from attention_distillation import runtime
 
-runtime.start(snakemake)  # noqa: F821
+runtime.start(snakemake)
 
-from pathlib import Path  # noqa: E402
+from pathlib import Path
 
-from attention_distillation import claims, tables, token_analysis, typesetting  # noqa: E402
+from attention_distillation import claims, tables, token_analysis, typesetting
 
-labels, replicates = snakemake.params.labels, snakemake.params.replicates  # noqa: F821
-folder = Path(snakemake.output[0]).parent  # noqa: F821
-units, origins = token_analysis.read_units(snakemake.input.units)  # noqa: F821
-predictions = tables.read_predictions(snakemake.input.predictions)  # noqa: F821
+labels, replicates = snakemake.params.labels, snakemake.params.replicates
+folder = Path(snakemake.output[0]).parent
+units, origins = token_analysis.read_units(snakemake.input.units)
+predictions = tables.read_predictions(snakemake.input.predictions)
 measures = {
     **tables.score_measures(predictions, replicates),
     **tables.unit_measures(units, token_analysis.PERCENTILES, replicates),

@@ -56,7 +56,7 @@ def passage_prompts(
         segment = np.full(len(ids), TEMPLATE)
         for kind, (first, last) in ((TITLE, title), (TEXT, text)):
             segment[(np.maximum(begin, first) < np.minimum(stop, last))] = kind
-        if not (segment == TEXT).any():
+        if not (segment != TEMPLATE).any():
             raise InputError(
                 f"prompt.passage_max_tokens: {max_tokens} tokens leave no room for a passage after the question "
                 f"'{question[:60]}'; raise it or drop the question."

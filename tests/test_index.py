@@ -1,0 +1,200 @@
+"""The index against sorting all scores, and shards against the whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+
+from attention_distillation import index
+from attention_distillation.records import InputError
+from attention_distillation.settings import Retrieval
+
+
+def vectors(rows: int, size: int = 16, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(rows, size)).astype(np.float32)
+
+
+def whole_numbers(rows: int, seed: int = 0) -> np.ndarray:
+    """Few different vectors of small whole numbers: products are exact and ties are everywhere."""
+    return np.random.default_rng(seed).integers(-1, 2, (rows, 4)).astype(np.float32)
+
+
+def split(matrix: np.ndarray, shards: int) -> list[np.ndarray]:
+    bounds = [index.shard_bounds(len(matrix), shard, shards) for shard in range(shards)]
+    return [matrix[start:stop] for start, stop in bounds]
+
+
+# ------------------------------------------------------------------ shards
+
+
+@pytest.mark.parametrize(("passages", "shards"), [(10, 1), (10, 3), (7, 7), (21_015_324, 16), (3, 5)])
+def test_shards_cover_the_corpus_evenly(passages, shards):
+    bounds = [index.shard_bounds(passages, shard, shards) for shard in range(shards)]
+    assert bounds[0][0] == 0 and bounds[-1][1] == passages
+    assert all(a[1] == b[0] for a, b in zip(bounds, bounds[1:], strict=False))
+    sizes = [stop - start for start, stop in bounds]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+    """The world's passages, embedded whole and in shards."""
+    folder = tmp_path_factory.mktemp("corpus")
+    _, corpus = tiny.corpus_files(folder)
+    encoder = tiny.bert()
+
+    def embed(name, bounds, dtype="float32", batch_tokens=600):
+        index.embed_shard(
+            encoder, corpus, bounds, folder / name, batch_tokens=batch_tokens, dtype=dtype, progress=False
+        )
+        return folder / name
+
+    return corpus, encoder, embed
+
+
+def test_shards_hold_what_the_whole_holds_and_what_embedding_directly_gives(embedded):
+    corpus, encoder, embed = embedded
+    size = len(corpus)
+    (whole,) = index.open_shards([embed("whole.npy", (0, size))])
+    paths = [embed(f"shard-{n}.npy", index.shard_bounds(size, n, 4)) for n in range(4)]
+    parts = index.open_shards(paths)
+    assert whole.dtype == np.float32 and [len(part) for part in parts] == [7, 8, 7, 8]
+    assert np.allclose(np.concatenate(parts), whole, atol=1e-5)
+    assert np.allclose(whole, encoder.embed(corpus[range(size)]), atol=1e-5)
+    assert isinstance(whole, np.memmap) and not whole.flags.writeable
+
+
+def test_half_precision_shards(embedded):
+    corpus, _, embed = embedded
+    full, half = index.open_shards([embed("a.npy", (0, 30)), embed("b.npy", (0, 30), dtype="float16")])
+    assert half.dtype == np.float16 and half.nbytes * 2 == full.nbytes
+    assert np.allclose(half, full, rtol=1e-3, atol=1e-3)
+    found, rows = index.ExactIndex([half]).search(np.asarray(full[:3]), 5)
+    assert found.dtype == np.float32
+    assert (rows == tiny.naive_search(np.asarray(half), np.asarray(full[:3]), 5)[1]).all()
+
+
+def test_more_shards_than_passages(embedded):
+    _, encoder, embed = embedded
+    shards = index.open_shards([embed(f"few-{n}.npy", index.shard_bounds(2, n, 3)) for n in range(3)])
+    assert sorted(map(len, shards)) == [0, 1, 1]
+    assert index.ExactIndex(shards).search(vectors(4, encoder.size), 2)[1].shape == (4, 2)
+
+
+def test_shards_that_training_left_are_taken_over_only_if_they_are_of_its_weights(tmp_path, embedded):
+    _, encoder, _ = embedded
+    folder, settings = tmp_path / "state.index", Retrieval(shards=2)
+    encoder.save(tmp_path / "checkpoint")
+    folder.mkdir()
+    for shard in range(2):
+        np.save(folder / f"shard-{shard}.npy", vectors(3, seed=shard))
+    assert not index.take_over(folder, tmp_path / "checkpoint", settings, 0, tmp_path / "x.npy")  # nothing says so
+    index.leave(folder, tmp_path / "checkpoint", settings)
+    assert not index.take_over(folder, tmp_path / "checkpoint", Retrieval(shards=3), 0, tmp_path / "x.npy")
+    other = Retrieval(shards=2, dtype="float16")
+    assert not index.take_over(folder, tmp_path / "checkpoint", other, 0, tmp_path / "x.npy")
+    assert index.take_over(folder, tmp_path / "checkpoint", settings, 1, tmp_path / "index" / "shard-1.npy")
+    assert (np.load(tmp_path / "index" / "shard-1.npy") == vectors(3, seed=1)).all()
+    assert not index.take_over(folder, tmp_path / "checkpoint", settings, 1, tmp_path / "x.npy")  # it is gone
+    tiny.bert(seed=5).save(tmp_path / "checkpoint")
+    assert not index.take_over(folder, tmp_path / "checkpoint", settings, 0, tmp_path / "x.npy")
+    assert not (tmp_path / "x.npy").exists()
+
+
+# ------------------------------------------------------------------ exact search
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 10**6])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_exact_search_is_sorting_all_scores(monkeypatch, block, shards):
+    monkeypatch.setattr(index, "BLOCK_ROWS", block)
+    matrix, questions = vectors(130), vectors(9, seed=1)
+    found = index.ExactIndex(split(matrix, shards))
+    scores, rows = found.search(questions, 6)
+    wanted, places = tiny.naive_search(matrix, questions, 6)
+    assert len(found) == 130 and scores.dtype == np.float32 and rows.dtype == np.int64
+    assert (rows == places).all() and np.allclose(scores, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 5, 8, 64, 10**6])
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_of_equal_scores_the_lower_row_comes_first(monkeypatch, block, k):
+    monkeypatch.setattr(index, "BLOCK_ROWS", block)
+    matrix, questions = whole_numbers(120), whole_numbers(25, seed=1)
+    scores, rows = index.ExactIndex(split(matrix, 2)).search(questions, k)
+    wanted, places = tiny.naive_search(matrix, questions, k)
+    assert (scores == wanted).all()
+    assert (rows == places).all()
+
+
+def test_all_scores_equal():
+    matrix = np.ones((50, 4), np.float32)
+    assert index.ExactIndex([matrix[:20], matrix[20:]]).search(matrix[:2], 5)[1].tolist() == [[0, 1, 2, 3, 4]] * 2
+
+
+def test_as_many_as_there_are():
+    _, rows = index.ExactIndex(split(vectors(7), 3)).search(vectors(2, seed=1), 7)
+    assert (np.sort(rows, 1) == np.arange(7)).all()
+
+
+def test_search_does_not_change_the_shards():
+    matrix = vectors(20)
+    matrix.flags.writeable = False
+    index.ExactIndex([matrix]).search(vectors(3, seed=1), 5)
+
+
+# ------------------------------------------------------------------ what the settings ask for
+
+
+def test_more_passages_than_the_corpus_has():
+    with pytest.raises(InputError, match=r"retrieval\.k: 5 passages are asked for, and the corpus has 4; lower k"):
+        index.build([vectors(2), vectors(2)], Retrieval(k=5))
+
+
+def test_the_matrix_in_memory_is_the_same_up_to_bfloat16():
+    matrix, questions = vectors(200), vectors(20, seed=1)
+    found = index.build(split(matrix, 3), Retrieval(k=5), "cpu")
+    assert isinstance(found, index.ExactIndex)
+    dense = index.TorchIndex(split(matrix, 3), "cpu")
+    scores, rows = dense.search(questions, 5)
+    assert len(dense) == 200 and scores.dtype == np.float32 and rows.dtype == np.int64
+    assert index.recall(dense, found, questions, 5) > 0.9
+    assert np.allclose(scores, found.search(questions, 5)[0], atol=0.15)
+
+
+def test_compressed_search_and_its_recall():
+    centres = vectors(40, size=32, seed=3)
+    matrix = (centres[np.arange(800) % 40] + 0.3 * vectors(800, size=32)).astype(np.float32)
+    questions = matrix[:40] + 0.1 * vectors(40, size=32, seed=4)
+    exact = index.ExactIndex([matrix])
+    few, many = (
+        index.build(split(matrix, 3), Retrieval(k=5, index="ivfpq", lists=16, probes=probes, code_bytes=16))
+        for probes in (1, 16)
+    )
+    assert len(many) == 800
+    recalls = [index.recall(found, exact, questions, 5) for found in (few, many)]
+    assert 0 <= recalls[0] <= recalls[1] <= 1 and recalls[1] > 0.5
+    assert index.recall(exact, exact, questions, 5) == 1.0
+    again = index.build(split(matrix, 2), Retrieval(k=5, index="ivfpq", lists=16, probes=16, code_bytes=16))
+    assert (again.search(questions, 5)[1] == many.search(questions, 5)[1]).all()  # the same from other shards
+
+
+def test_lists_too_short_for_k_give_no_row_that_the_corpus_lacks():
+    matrix = vectors(300)
+    found = index.build([matrix], Retrieval(k=5, index="ivfpq", lists=256, probes=1, code_bytes=8))
+    scores, rows = found.search(vectors(50, seed=2), 5)
+    assert rows.min() >= 0 and rows.max() < 300 and np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "retrieval", "said"),
+    [
+        (200, {"lists": 16}, r"ivfpq needs 256 passages or more; use 'exact'"),
+        (500, {"lists": 600}, r"ivfpq needs 600 passages or more"),
+        (300, {"code_bytes": 5}, r"retrieval\.code_bytes: 5 does not divide the 16 values of a vector"),
+    ],
+)
+def test_what_compression_cannot_do(rows, retrieval, said):
+    with pytest.raises(InputError, match=said):
+        index.build([vectors(rows)], Retrieval(k=5, index="ivfpq", **{"code_bytes": 8, **retrieval}))
