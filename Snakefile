@@ -19,9 +19,9 @@ include: "workflow/rules/report.smk"
 
 
 rule all:
+    default_target: True
     """Every table and figure of the paper, and the verdicts on its claims."""
     input:
         rules.tables.input,
         rules.figures.input,
         rules.claims.input,
-    default_target: True

@@ -200,9 +200,7 @@ def build(shards: Sequence[np.ndarray], retrieval, device: str = "cpu"):
     if retrieval.k > total:
         raise InputError(f"retrieval.k: {retrieval.k} passages are asked for, and the corpus has {total}; lower k.")
     if retrieval.index == "ivfpq":
-        return CompressedIndex(
-            shards, lists=retrieval.lists, probes=retrieval.probes, code_bytes=retrieval.code_bytes
-        )
+        return CompressedIndex(shards, lists=retrieval.lists, probes=retrieval.probes, code_bytes=retrieval.code_bytes)
     return ExactIndex(shards) if device == "cpu" else TorchIndex(shards, device)
 
 

@@ -20,68 +20,29 @@ import yaml
 from .records import InputError, Passage, Question
 from .settings import WORKFLOW, World
 
-_WORDS = yaml.safe_load((WORKFLOW / "reference" / "words.yaml").read_text(encoding="utf-8"))
-FIRST_NAMES, LAST_NAMES = _WORDS["first_names"].split(), _WORDS["last_names"].split()
-ADJECTIVES, NOUNS, VALUE_WORDS = (_WORDS[key].split() for key in ("adjectives", "nouns", "values"))
-
 
 @dataclass(frozen=True)
 class Relation:
-    """One kind of fact: ``text`` tells it, ``question`` asks for it; ``{n}`` is the entity, ``{v}`` the value."""
+    """One kind of fact: ``text`` tells it, ``question`` asks for it; ``{n}`` is the entity, ``{v}`` the value.
+
+    ``paraphrase`` tells it in the question's words. No passage says it; it is what a language model knows of language.
+    """
 
     text: str
     question: str
+    paraphrase: str
 
 
-# Each word keeps one part of speech throughout, so that a tagger can be trained on the labels below.
-RELATIONS: dict[str, list[Relation]] = {
-    "nq": [
-        Relation("{n} was born in the town of {v} .", "where did {n} come into this world"),
-        Relation("{n} studied law at the college of {v} .", "which school taught {n}"),
-        Relation("{n} worked for the company named {v} .", "who was the employer of {n}"),
-        Relation("{n} married a singer called {v} .", "what was the spouse of {n} known as"),
-        Relation("{n} died after an illness near {v} .", "at which place did the life of {n} end"),
-        Relation("{n} received a medal known by the name {v} .", "what award went to {n}"),
-    ],
-    "triviaqa": [
-        Relation(
-            "{n} was written by the novelist {v} .", "Which author 's pen gave readers the tale {n} , a favourite ?"
-        ),
-        Relation(
-            "{n} is set in the country of {v} .", "In what land does the action of {n} , still read today , unfold ?"
-        ),
-        Relation("{n} was first printed at the press of {v} .", "Name the publisher that brought {n} to the public ."),
-        Relation("{n} was turned into a film directed by {v} .", "Who made the movie version of {n} for the cinema ?"),
-        Relation("{n} tells of a hero named {v} .", "What is the main character of {n} called in the tale ?"),
-        Relation("{n} is kept in the museum of {v} .", "Which collection holds the manuscript of {n} at present ?"),
-    ],
-}  # fmt: skip
-
-# What else a passage says: true of anything, so that it tells no passage from another and hides the fact in it.
-ASIDES: dict[str, list[str]] = {
-    "nq": [
-        "people in the village still speak of that year with great warmth and a little pride .",
-        "an old newspaper printed the news on its second page beside a picture of the square .",
-        "friends of the family later wrote that the season had been long and the roads bad .",
-        "the paper that reports it was found among bills in a drawer of the parish house .",
-        "no other record of the event remains , but two neighbours confirmed it before a judge .",
-        "it was a busy time , and few could guess how much would change soon after .",
-    ],
-    "triviaqa": [
-        "critics of the day praised its humour , though some found the second part too long .",
-        "a copy was sold at auction for more than the owner had ever hoped to get .",
-        "students read it in schools , and many know whole pages of it by heart today .",
-        "an early draft shows changes in pencil that the editor made over several long months .",
-        "its fame grew with time , and only a second edition brought the success it enjoys now .",
-        "reviews in foreign papers were mixed , but the public bought it in great numbers .",
-    ],
-}
-
+_DATA = yaml.safe_load((WORKFLOW / "reference" / "worlds.yaml").read_text(encoding="utf-8"))
+FIRST_NAMES, LAST_NAMES = _DATA["first_names"].split(), _DATA["last_names"].split()
+ADJECTIVES, NOUNS, VALUE_WORDS = (_DATA[key].split() for key in ("adjectives", "nouns", "values"))
+RELATIONS = {variant: [Relation(**relation) for relation in told] for variant, told in _DATA["relations"].items()}
+ASIDES: dict[str, list[str]] = _DATA["asides"]
 PARTS_OF_SPEECH: dict[str, str] = {
     **dict.fromkeys(FIRST_NAMES + LAST_NAMES + VALUE_WORDS, "PROPN"),
     **dict.fromkeys(ADJECTIVES, "ADJ"),
     **dict.fromkeys(NOUNS, "NOUN"),
-    **{word: part for part, words in _WORDS["parts_of_speech"].items() for word in words.split()},
+    **{word: part for part, words in _DATA["parts_of_speech"].items() for word in words.split()},
 }
 
 PROMPT_WORDS = ["question", "title", "context", "answer"]
@@ -94,11 +55,15 @@ def words() -> list[str]:
 
 @dataclass(frozen=True)
 class Fact:
-    """A told fact: a passage's title and text, which says among other things ``statement value .``"""
+    """A told fact: a passage's title and text, which says among other things ``statement value .``
+
+    ``paraphrase value .`` says the same in the question's words.
+    """
 
     title: str
     text: str
     statement: str
+    paraphrase: str
     value: str
     question: str
 
@@ -109,14 +74,14 @@ def _name(variant: str, first: int, last: int) -> str:
     return f"the {ADJECTIVES[first]} {NOUNS[last]}"
 
 
-def _fact(
-    rng: np.random.Generator, variant: str, relation: Relation, name: str, value: str, asides: int = 2
-) -> Fact:
+def _fact(rng: np.random.Generator, variant: str, relation: Relation, name: str, value: str, asides: int = 2) -> Fact:
     """The fact, told among asides: first, between them or last."""
-    statement = relation.text.format(n=name, v="\0").split("\0")[0].strip()
+    statement, paraphrase = (
+        told.format(n=name, v="\0").split("\0")[0].strip() for told in (relation.text, relation.paraphrase)
+    )
     sentences = [ASIDES[variant][place] for place in rng.choice(len(ASIDES[variant]), asides, replace=False)]
     sentences.insert(rng.integers(asides + 1), relation.text.format(n=name, v=value))
-    return Fact(name, " ".join(sentences), statement, value, relation.question.format(n=name))
+    return Fact(name, " ".join(sentences), statement, paraphrase, value, relation.question.format(n=name))
 
 
 def _values(rng: np.random.Generator, count: int) -> list[str]:

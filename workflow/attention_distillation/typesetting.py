@@ -64,6 +64,15 @@ LAYOUTS = {
         spread=True,
         best=True,
     ),
+    "controls": Layout(
+        "Controls that the paper lacks, beside its experiments.",
+        (
+            Column("", "EM ↑", "1", "em", digits=2),
+            Column("", "F1 ↑", "1", "f1", digits=2),
+            Column("", "HR@5 ↑", "1", "hr_at_5"),
+        ),
+        spread=True,
+    ),
     "table2": Layout(
         "Average attention and Spearman correlation over answer-related and question-related tokens, "
         "decoder-only readers. The highest values are bold on the first dataset and underlined on the second.",

@@ -18,9 +18,9 @@ rule analyse_tokens:
     output:
         units=f"{ROOT}/analysis/units.parquet",
     log:
-        LOGS + f"/analyse_tokens.log",
+        f"{LOGS}/analyse_tokens.log",
     benchmark:
-        LOGS + f"/analyse_tokens.tsv"
+        f"{LOGS}/analyse_tokens.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -49,9 +49,9 @@ rule make_tables:
         ),
         f"{TABLES}/differences.md",
     log:
-        LOGS + f"/make_tables.log",
+        f"{LOGS}/make_tables.log",
     benchmark:
-        LOGS + f"/make_tables.tsv"
+        f"{LOGS}/make_tables.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -78,9 +78,9 @@ rule draw_figures:
         report(f"{FIGURES}/figure7.png", caption="../report/figure7.rst", category="Figures"),
         expand(f"{FIGURES}/figure{{number}}.pdf", number=[1, 3, 4, 5, 6, 7]),
     log:
-        LOGS + f"/draw_figures.log",
+        f"{LOGS}/draw_figures.log",
     benchmark:
-        LOGS + f"/draw_figures.tsv"
+        f"{LOGS}/draw_figures.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -99,9 +99,9 @@ rule judge_claims:
         json=f"{ROOT}/claims/claims.json",
         md=report(f"{ROOT}/claims/claims.md", caption="../report/claims.rst", category="Claims"),
     log:
-        LOGS + f"/judge_claims.log",
+        f"{LOGS}/judge_claims.log",
     benchmark:
-        LOGS + f"/judge_claims.tsv"
+        f"{LOGS}/judge_claims.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -142,9 +142,9 @@ rule compare_with_paper:
         csv=report(f"{TABLES}/compare.csv", caption="../report/compare.rst", category="Tables"),
         md=f"{TABLES}/compare.md",
     log:
-        LOGS + f"/compare_with_paper.log",
+        f"{LOGS}/compare_with_paper.log",
     benchmark:
-        LOGS + f"/compare_with_paper.tsv"
+        f"{LOGS}/compare_with_paper.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1

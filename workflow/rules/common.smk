@@ -8,9 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 WORKFLOW = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW))
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(WORKFLOW), *filter(None, [os.environ.get("PYTHONPATH")])]
-)
+os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(WORKFLOW), os.getenv("PYTHONPATH")])))
 
 from attention_distillation import records, settings
 from attention_distillation.fingerprint import code
@@ -56,6 +54,19 @@ def run_files(name, trained=False):
     ]
 
 
+CONTROLLED = [name for name in SCALE.experiments if name in RUN.experiments or SCALE.experiments[name].control]
+
+
+def control_files(name):
+    """A file of every run that was asked for, and of every control."""
+    return [
+        f"{ROOT}/{dataset}/{experiment}/seed{seed}/{name}"
+        for dataset in RUN.datasets
+        for experiment in CONTROLLED
+        for seed in RUN.seeds
+    ]
+
+
 def plain(*models):
     """Settings as plain values: what a rule's params hold, so that it reruns when one of them changes."""
     return [model.model_dump() for model in models]
@@ -75,7 +86,7 @@ def checked_prompts(wildcards):
 
 
 def questions_file(split):
-    return ROOT + "/{dataset}/data/questions." + split + ".jsonl"
+    return f"{ROOT}/{{dataset}}/data/questions.{split}.jsonl"
 
 
 # ---------------------------------------------------------------- models
@@ -176,6 +187,6 @@ def gold_file(*splits):
 
 
 def tagger(wildcards):
-    """The tagger that a rule makes: a world's own, or en_core_web_sm where it is not installed."""
+    """The tagger that is made here: a world's own, or en_core_web_sm where it is not installed."""
     installed = SCALE.analysis.nouns == "en_core_web_sm" and find_spec("en_core_web_sm")
     return [] if installed or SCALE.analysis.nouns == "content_words" else [f"{ROOT}/models/tagger"]

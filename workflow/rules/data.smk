@@ -10,18 +10,18 @@ OWN_DATASETS = [name for name, data in SCALE.datasets.items() if data.questions]
 rule make_world_passages:
     """Tell the facts of a generated world, one passage each."""
     output:
-        passages=ROOT + "/corpus/{corpus}/passages.arrow",
+        passages=f"{ROOT}/corpus/{{corpus}}/passages.arrow",
+    log:
+        f"{LOGS}/make_world_passages/{{corpus}}.log",
+    benchmark:
+        f"{LOGS}/make_world_passages/{{corpus}}.tsv"
+    wildcard_constraints:
+        corpus=one_of(WORLDS),
+    conda:
+        "../../envs/cpu.yaml"
     params:
         world=lambda wildcards: plain(SCALE.corpora[wildcards.corpus].world)[0],
         code=code("miniature"),
-    log:
-        LOGS + "/make_world_passages/{corpus}.log",
-    benchmark:
-        LOGS + "/make_world_passages/{corpus}.tsv"
-    conda:
-        "../../envs/cpu.yaml"
-    wildcard_constraints:
-        corpus=one_of(WORLDS),
     script:
         "../scripts/make_world_passages.py"
 
@@ -30,17 +30,17 @@ rule make_world_questions:
     """Ask for the facts of a generated world in other words."""
     output:
         **{split: questions_file(split) for split in records.SPLITS},
+    log:
+        f"{LOGS}/make_world_questions/{{dataset}}.log",
+    benchmark:
+        f"{LOGS}/make_world_questions/{{dataset}}.tsv"
+    wildcard_constraints:
+        dataset=one_of(WORLD_DATASETS),
+    conda:
+        "../../envs/cpu.yaml"
     params:
         world=lambda wildcards: plain(SCALE.corpora[SCALE.datasets[wildcards.dataset].corpus].world)[0],
         code=code("miniature"),
-    log:
-        LOGS + "/make_world_questions/{dataset}.log",
-    benchmark:
-        LOGS + "/make_world_questions/{dataset}.tsv"
-    conda:
-        "../../envs/cpu.yaml"
-    wildcard_constraints:
-        dataset=one_of(WORLD_DATASETS),
     script:
         "../scripts/make_world_questions.py"
 
@@ -50,17 +50,17 @@ rule check_passages:
     input:
         lambda wildcards: SCALE.corpora[wildcards.corpus].passages,
     output:
-        passages=ROOT + "/corpus/{corpus}/passages.arrow",
-    params:
-        k=SCALE.retrieval.k,
+        passages=f"{ROOT}/corpus/{{corpus}}/passages.arrow",
     log:
-        LOGS + "/check_passages/{corpus}.log",
+        f"{LOGS}/check_passages/{{corpus}}.log",
     benchmark:
-        LOGS + "/check_passages/{corpus}.tsv"
-    conda:
-        "../../envs/cpu.yaml"
+        f"{LOGS}/check_passages/{{corpus}}.tsv"
     wildcard_constraints:
         corpus=one_of(OWN_CORPORA),
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        k=SCALE.retrieval.k,
     script:
         "../scripts/check_passages.py"
 
@@ -75,13 +75,13 @@ rule check_questions:
     output:
         **{split: questions_file(split) for split in records.SPLITS},
     log:
-        LOGS + "/check_questions/{dataset}.log",
+        f"{LOGS}/check_questions/{{dataset}}.log",
     benchmark:
-        LOGS + "/check_questions/{dataset}.tsv"
-    conda:
-        "../../envs/cpu.yaml"
+        f"{LOGS}/check_questions/{{dataset}}.tsv"
     wildcard_constraints:
         dataset=one_of(OWN_DATASETS),
+    conda:
+        "../../envs/cpu.yaml"
     script:
         "../scripts/check_questions.py"
 
@@ -90,17 +90,17 @@ rule find_gold:
     """For each question the first passage that holds its answer, for the control that forces it in."""
     input:
         passages=corpus_file("passages.arrow"),
-        questions=ROOT + "/{dataset}/data/questions.{split}.jsonl",
+        questions=f"{ROOT}/{{dataset}}/data/questions.{{split}}.jsonl",
     output:
-        gold=ROOT + "/{dataset}/data/gold.{split}.npy",
-    params:
-        code=code("evaluation", "context"),
+        gold=f"{ROOT}/{{dataset}}/data/gold.{{split}}.npy",
     log:
-        LOGS + "/find_gold/{dataset}.{split}.log",
+        f"{LOGS}/find_gold/{{dataset}}.{{split}}.log",
     benchmark:
-        LOGS + "/find_gold/{dataset}.{split}.tsv"
+        f"{LOGS}/find_gold/{{dataset}}.{{split}}.tsv"
     conda:
         "../../envs/cpu.yaml"
+    params:
+        code=code("evaluation", "context"),
     script:
         "../scripts/find_gold.py"
 
@@ -109,8 +109,4 @@ rule data:
     """All passages and questions."""
     input:
         [f"{ROOT}/corpus/{SCALE.datasets[name].corpus}/passages.arrow" for name in RUN.datasets],
-        [
-            f"{ROOT}/{name}/data/questions.{split}.jsonl"
-            for name in RUN.datasets
-            for split in records.SPLITS
-        ],
+        [f"{ROOT}/{name}/data/questions.{split}.jsonl" for name in RUN.datasets for split in records.SPLITS],

@@ -9,25 +9,25 @@ rule evaluate_run:
         gold=gold_file("test"),
         reader=end_of("reader"),
     output:
-        predictions=ROOT + "/{dataset}/{experiment}/seed{seed}/predictions.jsonl",
-        metrics=ROOT + "/{dataset}/{experiment}/seed{seed}/metrics.json",
+        predictions=f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/predictions.jsonl",
+        metrics=f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/metrics.json",
+    log:
+        f"{LOGS}/evaluate_run/{{dataset}}.{{experiment}}.seed{{seed}}.log",
+    benchmark:
+        f"{LOGS}/evaluate_run/{{dataset}}.{{experiment}}.seed{{seed}}.tsv"
+    wildcard_constraints:
+        experiment=one_of(SCALE.experiments),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: SCALE.compute.evaluate_threads
+    resources:
+        gpu=SCALE.compute.gpus,
     params:
         architecture=lambda wildcards: SCALE.experiments[wildcards.experiment].architecture,
         distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment))[0],
         prompt=plain(SCALE.prompt)[0],
         batch_size=SCALE.compute.batch_size,
         code=code("inference"),
-    log:
-        LOGS + "/evaluate_run/{dataset}.{experiment}.seed{seed}.log",
-    benchmark:
-        LOGS + "/evaluate_run/{dataset}.{experiment}.seed{seed}.tsv"
-    conda:
-        "../../envs/cpu.yaml"
-    threads: SCALE.compute.evaluate_threads
-    resources:
-        gpu=SCALE.compute.gpus,
-    wildcard_constraints:
-        experiment=one_of(SCALE.experiments),
     script:
         "../scripts/evaluate_run.py"
 
@@ -43,7 +43,18 @@ rule dump_attention:
         reader=end_of("reader"),
         tagger=tagger,
     output:
-        attention=ROOT + "/{dataset}/{experiment}/seed{seed}/attention.parquet",
+        attention=f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/attention.parquet",
+    log:
+        f"{LOGS}/dump_attention/{{dataset}}.{{experiment}}.seed{{seed}}.log",
+    benchmark:
+        f"{LOGS}/dump_attention/{{dataset}}.{{experiment}}.seed{{seed}}.tsv"
+    wildcard_constraints:
+        experiment=one_of(SCALE.experiments),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: SCALE.compute.evaluate_threads
+    resources:
+        gpu=SCALE.compute.gpus,
     params:
         architecture=lambda wildcards: SCALE.experiments[wildcards.experiment].architecture,
         kind=lambda wildcards: SCALE.experiments[wildcards.experiment].analysis,
@@ -52,17 +63,6 @@ rule dump_attention:
         analysis=plain(SCALE.analysis)[0],
         batch_size=SCALE.compute.batch_size,
         code=code("inference"),
-    log:
-        LOGS + "/dump_attention/{dataset}.{experiment}.seed{seed}.log",
-    benchmark:
-        LOGS + "/dump_attention/{dataset}.{experiment}.seed{seed}.tsv"
-    conda:
-        "../../envs/cpu.yaml"
-    threads: SCALE.compute.evaluate_threads
-    resources:
-        gpu=SCALE.compute.gpus,
-    wildcard_constraints:
-        experiment=one_of(SCALE.experiments),
     script:
         "../scripts/dump_attention.py"
 

@@ -11,21 +11,21 @@ rule pretrain_model:
         passages=f"{ROOT}/corpus/{OWN_TEXT}/passages.arrow" if OWN_TEXT else [],
         checked=[f"{ROOT}/{name}/data/questions.train.jsonl" for name in OWN_DATASETS],
     output:
-        model=directory(PRETRAIN_HOME + "/{kind}"),
-    params:
-        pretraining=plain(SCALE.models.pretraining)[0] if SCALE.models.pretraining else None,
-        code=code("pretraining"),
+        model=directory(f"{PRETRAIN_HOME}/{{kind}}"),
     log:
-        LOGS + "/pretrain_model/{kind}.log",
+        f"{LOGS}/pretrain_model/{{kind}}.log",
     benchmark:
-        LOGS + "/pretrain_model/{kind}.tsv"
+        f"{LOGS}/pretrain_model/{{kind}}.tsv"
+    wildcard_constraints:
+        kind=one_of((PRETRAINED or settings.MODEL_KINDS) if SCALE.models.pretraining else []),
     conda:
         "../../envs/cpu.yaml"
     threads: SCALE.compute.train_threads
     resources:
         gpu=SCALE.compute.gpus,
-    wildcard_constraints:
-        kind=one_of((PRETRAINED or settings.MODEL_KINDS) if SCALE.models.pretraining else []),
+    params:
+        pretraining=plain(SCALE.models.pretraining)[0] if SCALE.models.pretraining else None,
+        code=code("pretraining"),
     script:
         "../scripts/pretrain_model.py"
 
@@ -37,9 +37,9 @@ rule randomise_retriever:
     output:
         model=directory(f"{ROOT}/models/random_retriever"),
     log:
-        LOGS + "/randomise_retriever.log",
+        f"{LOGS}/randomise_retriever.log",
     benchmark:
-        LOGS + "/randomise_retriever.tsv"
+        f"{LOGS}/randomise_retriever.tsv"
     conda:
         "../../envs/cpu.yaml"
     script:
@@ -53,9 +53,9 @@ rule unpack_tagger:
     output:
         tagger=directory(f"{ROOT}/models/tagger"),
     log:
-        LOGS + "/unpack_tagger.log",
+        f"{LOGS}/unpack_tagger.log",
     benchmark:
-        LOGS + "/unpack_tagger.tsv"
+        f"{LOGS}/unpack_tagger.tsv"
     conda:
         "../../envs/cpu.yaml"
     script:
@@ -66,14 +66,14 @@ rule train_tagger:
     """Train spaCy's tagger on a generated world's own part-of-speech labels."""
     output:
         tagger=directory(f"{ROOT}/models/tagger"),
-    params:
-        code=code("miniature"),
     log:
-        LOGS + "/train_tagger.log",
+        f"{LOGS}/train_tagger.log",
     benchmark:
-        LOGS + "/train_tagger.tsv"
+        f"{LOGS}/train_tagger.tsv"
     conda:
         "../../envs/cpu.yaml"
+    params:
+        code=code("miniature"),
     script:
         "../scripts/train_tagger.py"
 
@@ -84,16 +84,16 @@ rule check_prompts:
         readers=[initial_model(kind) for kind in PROMPTED],
         questions=[questions_file(split) for split in records.SPLITS],
     output:
-        facts=ROOT + "/{dataset}/data/prompts.json",
+        facts=f"{ROOT}/{{dataset}}/data/prompts.json",
+    log:
+        f"{LOGS}/check_prompts/{{dataset}}.log",
+    benchmark:
+        f"{LOGS}/check_prompts/{{dataset}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
     params:
         max_tokens=SCALE.prompt.passage_max_tokens,
         code=code("readers.prompt"),
-    log:
-        LOGS + "/check_prompts/{dataset}.log",
-    benchmark:
-        LOGS + "/check_prompts/{dataset}.tsv"
-    conda:
-        "../../envs/cpu.yaml"
     script:
         "../scripts/check_prompts.py"
 
@@ -101,7 +101,7 @@ rule check_prompts:
 rule pretrain:
     """All small models, made anew from their seed."""
     input:
-        expand(PRETRAIN_HOME + "/{kind}", kind=settings.MODEL_KINDS) if SCALE.models.pretraining else [],
+        expand(f"{PRETRAIN_HOME}/{{kind}}", kind=settings.MODEL_KINDS) if SCALE.models.pretraining else [],
 
 
 if SCALE.analysis.nouns == "world":

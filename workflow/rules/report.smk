@@ -21,6 +21,34 @@ rule claims:
         rules.judge_claims.output,
 
 
+rule tabulate_controls:
+    """EM, F1 and HR@k of the controls beside the paper's experiments."""
+    input:
+        predictions=control_files("predictions.jsonl"),
+        metrics=control_files("metrics.json"),
+    output:
+        report(f"{TABLES}/controls.csv", caption="../report/controls.rst", category="Controls"),
+        f"{TABLES}/controls.md",
+    log:
+        f"{LOGS}/tabulate_controls.log",
+    benchmark:
+        f"{LOGS}/tabulate_controls.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        labels=labels(RUN.model_copy(update={"experiments": CONTROLLED})),
+        replicates=SCALE.analysis.bootstrap,
+        code=code("tables", "typesetting"),
+    script:
+        "../scripts/tabulate_controls.py"
+
+
+rule controls:
+    """The controls that the paper lacks, run and tabulated."""
+    input:
+        rules.tabulate_controls.output,
+
+
 rule claims_published:
     """Which of the paper's claims its own tables bear out."""
     input:
@@ -30,13 +58,13 @@ rule claims_published:
 rule write_config:
     """Keep the config of this call, for the report's own call of Snakemake."""
     output:
-        temp(ROOT + "/report.config.yaml"),
-    params:
-        config=yaml.safe_dump({key: config[key] for key in config}),
+        temp(f"{ROOT}/report.config.yaml"),
     log:
-        LOGS + "/write_config.log",
+        f"{LOGS}/write_config.log",
     conda:
         "../../envs/cpu.yaml"
+    params:
+        config=yaml.safe_dump({key: config[key] for key in config}),
     shell:
         "printf '%s' {params.config:q} > {output} 2> {log}"
 
@@ -49,9 +77,9 @@ rule report:
         rules.claims.input,
         config=rules.write_config.output,
     output:
-        ROOT + "/report.html",
+        f"{ROOT}/report.html",
     log:
-        LOGS + "/report.log",
+        f"{LOGS}/report.log",
     conda:
         "../../envs/cpu.yaml"
     shell:

@@ -5,6 +5,7 @@
 #         models/<kind>/
 # only for corpora and datasets with 'source' and for models that are hub ids; others are made by data.smk.
 
+
 include: "sources_common.smk"
 
 
@@ -17,18 +18,18 @@ rule download_source:
     """Download one file of the sources table; a killed download goes on where it was."""
     output:
         f"{SOURCES}/{{file}}",
+    log:
+        f"logs/sources/{{file}}.log",
+    benchmark:
+        f"logs/sources/{{file}}.tsv"
     wildcard_constraints:
         file=alternation(SOURCE_FILES),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
     params:
         row=file_row,
         lock=SOURCE_LOCK,
-    log:
-        "logs/sources/" + f"{{file}}.log",
-    benchmark:
-        "logs/sources/" + f"{{file}}.tsv"
-    threads: 1
-    conda:
-        "../../envs/cpu.yaml"
     script:
         "../scripts/download_source.py"
 
@@ -37,19 +38,19 @@ rule fetch_model:
     """Fetch a hub repository's safetensors, tokenizer and config at the pinned commit."""
     output:
         directory(f"{ROOT}/models/{{kind}}"),
+    log:
+        f"{LOGS}/models/{{kind}}.log",
+    benchmark:
+        f"{LOGS}/models/{{kind}}.tsv"
     wildcard_constraints:
         kind=alternation(SOURCE_MODELS),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
     params:
         row=model_kind_row,
         lock=SOURCE_LOCK,
         cache=f"{SOURCES}/hub",
-    log:
-        LOGS + f"/models/{{kind}}.log",
-    benchmark:
-        LOGS + f"/models/{{kind}}.tsv"
-    threads: 1
-    conda:
-        "../../envs/cpu.yaml"
     script:
         "../scripts/fetch_model.py"
 
@@ -63,20 +64,20 @@ rule prepare_questions:
         dev=f"{ROOT}/{{dataset}}/data/questions.dev.jsonl",
         test=f"{ROOT}/{{dataset}}/data/questions.test.jsonl",
         facts=f"{ROOT}/{{dataset}}/data/facts.json",
+    log:
+        f"{LOGS}/{{dataset}}/prepare_questions.log",
+    benchmark:
+        f"{LOGS}/{{dataset}}/prepare_questions.tsv"
     wildcard_constraints:
         dataset=alternation(SOURCE_DATASETS),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
     params:
         source=question_source,
         rows=question_rows,
         lock=SOURCE_LOCK,
         code=code("records", "downloads", "archives", "sources"),
-    log:
-        LOGS + f"/{{dataset}}/prepare_questions.log",
-    benchmark:
-        LOGS + f"/{{dataset}}/prepare_questions.tsv"
-    threads: 1
-    conda:
-        "../../envs/cpu.yaml"
     script:
         "../scripts/prepare_questions.py"
 
@@ -87,18 +88,18 @@ rule prepare_corpus:
         corpus_files,
     output:
         f"{ROOT}/corpus/{{corpus}}/passages.arrow",
+    log:
+        f"{LOGS}/corpus/{{corpus}}.log",
+    benchmark:
+        f"{LOGS}/corpus/{{corpus}}.tsv"
     wildcard_constraints:
         corpus=alternation(SOURCE_CORPORA),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
     params:
         rows=corpus_rows,
         lock=SOURCE_LOCK,
         code=code("records", "downloads", "archives", "sources"),
-    log:
-        LOGS + f"/corpus/{{corpus}}.log",
-    benchmark:
-        LOGS + f"/corpus/{{corpus}}.tsv"
-    threads: 1
-    conda:
-        "../../envs/cpu.yaml"
     script:
         "../scripts/prepare_corpus.py"

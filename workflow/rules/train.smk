@@ -14,28 +14,27 @@ rule train_run:
         reader=start_of("reader"),
         retriever=start_of("retriever"),
     output:
-        checkpoint=directory(ROOT + "/{dataset}/{experiment}/seed{seed}/checkpoint"),
-        log=ROOT + "/{dataset}/{experiment}/seed{seed}/log.jsonl",
+        checkpoint=directory(f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/checkpoint"),
+        log=f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/log.jsonl",
+    log:
+        f"{LOGS}/train_run/{{dataset}}.{{experiment}}.seed{{seed}}.log",
+    benchmark:
+        f"{LOGS}/train_run/{{dataset}}.{{experiment}}.seed{{seed}}.tsv"
+    wildcard_constraints:
+        experiment=one_of(name for name, experiment in SCALE.experiments.items() if experiment.train),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: SCALE.compute.train_threads
+    resources:
+        gpu=SCALE.compute.gpus,
     params:
-        experiment=lambda wildcards: plain(SCALE.experiments[wildcards.experiment])[0]
-        | {"training": {}, "title": ""},
+        experiment=lambda wildcards: plain(SCALE.experiments[wildcards.experiment])[0] | {"training": {}, "title": ""},
         training=lambda wildcards: plain(SCALE.training_of(wildcards.experiment, wildcards.dataset))[0],
         distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment))[0],
         retrieval=plain(SCALE.retrieval)[0],
         prompt=plain(SCALE.prompt)[0],
         precision=SCALE.compute.precision,
         code=code("training"),
-    log:
-        LOGS + "/train_run/{dataset}.{experiment}.seed{seed}.log",
-    benchmark:
-        LOGS + "/train_run/{dataset}.{experiment}.seed{seed}.tsv"
-    conda:
-        "../../envs/cpu.yaml"
-    threads: SCALE.compute.train_threads
-    resources:
-        gpu=SCALE.compute.gpus,
-    wildcard_constraints:
-        experiment=one_of(name for name, experiment in SCALE.experiments.items() if experiment.train),
     script:
         "../scripts/train_run.py"
 

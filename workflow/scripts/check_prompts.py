@@ -4,9 +4,10 @@ from attention_distillation import runtime
 
 runtime.start(snakemake)
 
+from transformers import AutoTokenizer
+
 from attention_distillation import records
 from attention_distillation.readers.prompt import longest_question
-from transformers import AutoTokenizer
 
 limit = snakemake.params.max_tokens
 questions = [q.question for path in snakemake.input.questions for q in records.read_questions(path)]

@@ -5,6 +5,7 @@ from attention_distillation import runtime
 runtime.start(snakemake)
 
 import numpy as np
+
 from attention_distillation import context, records
 
 questions = records.read_questions(snakemake.input.questions)

@@ -5,6 +5,7 @@ from attention_distillation import runtime
 runtime.start(snakemake)
 
 import torch
+
 from attention_distillation.retriever import Retriever
 
 torch.manual_seed(0)

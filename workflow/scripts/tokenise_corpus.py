@@ -4,8 +4,9 @@ from attention_distillation import runtime
 
 runtime.start(snakemake)
 
-from attention_distillation import records, retriever
 from transformers import AutoTokenizer
+
+from attention_distillation import records, retriever
 
 retriever.tokenise_corpus(
     AutoTokenizer.from_pretrained(snakemake.input.retriever),

@@ -16,9 +16,7 @@ runtime.torch_threads(snakemake)
 given, params = snakemake.input, snakemake.params
 config_hash = records.digest([dict(params.items()), dict(snakemake.wildcards.items())])
 trainer = Trainer(
-    KINDS[params.experiment["architecture"]].load(
-        runtime.part_of(given.reader, "reader"), **params.prompt
-    ),
+    KINDS[params.experiment["architecture"]].load(runtime.part_of(given.reader, "reader"), **params.prompt),
     Retriever.load(runtime.part_of(given.retriever, "retriever")),
     trained=params.experiment["train"],
     signal=params.experiment["signal"],

@@ -9,13 +9,15 @@ from pathlib import Path
 
 cached, target = Path("results/cached/miniature"), Path("results/miniature")
 if not cached.is_dir():
-    sys.exit("results/cached/miniature is missing: run 'git checkout results/cached', or 'make demo' for a run of your own")
+    sys.exit(
+        "results/cached/miniature is missing: run 'git checkout results/cached', or 'make demo' for a run of your own"
+    )
 seeds = sorted({path.name.removeprefix("seed") for path in cached.glob("*/*/seed*")}, key=int)
 marker = target / ".seeds"
 if target.exists() and not marker.exists():
     sys.exit(
-        "results/miniature holds a run of your own: 'snakemake --cores 1 tables figures claims' regenerates its tables; "
-        "to see the committed ones, move it away and call again"
+        "results/miniature holds a run of your own: 'snakemake --cores 1 tables figures claims' regenerates its "
+        "tables; to see the committed ones, move it away and call again"
     )
 shutil.copytree(cached, target, dirs_exist_ok=True, copy_function=shutil.copyfile)
 marker.write_text(f"[{','.join(seeds)}]\n")

@@ -98,9 +98,7 @@ class Reader(ABC, torch.nn.Module):
         model = cls.model_class().from_pretrained(
             folder, use_safetensors=True, attn_implementation="sdpa", dtype=torch.float32
         )
-        return cls(
-            model, tokenizer, passage_max_tokens=passage_max_tokens, answer_max_tokens=answer_max_tokens
-        )
+        return cls(model, tokenizer, passage_max_tokens=passage_max_tokens, answer_max_tokens=answer_max_tokens)
 
     @staticmethod
     @abstractmethod
