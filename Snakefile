@@ -18,9 +18,9 @@ include: "workflow/rules/analysis.smk"
 include: "workflow/rules/report.smk"
 
 
+# Every table and figure of the paper, and the verdicts on its claims.
 rule all:
     default_target: True
-    """Every table and figure of the paper, and the verdicts on its claims."""
     input:
         rules.tables.input,
         rules.figures.input,

@@ -19,7 +19,7 @@ CUSTOM = {
     "nouns": "content_words",
 }  # fmt: skip
 CONTROLS = {
-    "closed_book": {"title": "Closed book", "control": True, "reader": "step1", "distillation": {"context": "none"}}
+    "own_control": {"title": "My control", "control": True, "reader": "step1", "distillation": {"context": "none"}}
 }
 
 
@@ -193,7 +193,7 @@ def test_overrides_are_laid_over_key_by_key():
     assert run.scale.distillation_of("step2").theta == run.scale.distillation.theta
     assert run.scale.distillation_of("off_the_shelf") == run.scale.distillation
     assert run.scale.experiments["step2"].train == ["retriever"]
-    assert "closed_book" in run.scale.experiments and "closed_book" not in run.experiments  # a control, not the paper's
+    assert "own_control" in run.scale.experiments and "own_control" not in run.experiments  # a control, not the paper's
 
 
 def test_merging_leaves_its_arguments_alone():
@@ -223,7 +223,7 @@ def test_where_models_come_from():
     assert origins["checkpoint", "reader"] == origins["checkpoint", "retriever"] == "initial"
     assert origins["step1", "reader"] == "step1" and origins["step1", "retriever"] == "initial"
     assert origins["step2", "reader"] == "step1" and origins["step2", "retriever"] == "step2"
-    assert origins["closed_book", "reader"] == "step1"
+    assert origins["own_control", "reader"] == "step1"
     changed = load(over(experiments={"checkpoint": {"retriever": "random"}})).scale
     assert changed.origin("checkpoint", "retriever") == "random"
 

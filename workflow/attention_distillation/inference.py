@@ -99,8 +99,8 @@ def dump(
     questions = material.questions["test"]
     sample = np.sort(rng_of(seed, 6).permutation(len(questions))[: analysis.instances])
     asked = [questions[row] for row in sample]
-    shown = context_rows(material.retrieved["test"][sample], asked, material, distillation, rng_of(seed, 7),
-                         None if gold is None else gold[sample])  # fmt: skip
+    prompts = context_rows(material.retrieved["test"], questions, material, distillation, rng_of(seed, 5), gold)
+    shown = prompts[sample]  # the very prompts that predict() answered
     spans = token_analysis.nouns([question.question for question in asked], analysis.nouns, tagger)
     table = reader.model.get_input_embeddings().weight.detach().float().cpu().numpy()
     reader.requires_grad_(kind == "perplexity" and analysis.token_distribution == "gradient").eval()

@@ -309,6 +309,13 @@ def read_retrieved(path: str | Path, corpus_size: int):
     return rows
 
 
+def retrieved_facts(path: str | Path) -> dict:
+    """What retrieval said of itself, such as an approximate index's recall."""
+    import pyarrow.parquet as pq
+
+    return json.loads(pq.read_schema(path).metadata[b"facts"])
+
+
 # ------------------------------------------------------------------ model directories
 
 

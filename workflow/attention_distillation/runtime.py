@@ -87,6 +87,17 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def autocast(precision: str):
+    """A context in which matrix products run in ``precision``: bfloat16 on a GPU; a CPU always computes in float32.
+
+    Weights, optimiser moments, losses and recorded attention stay float32.
+    """
+    import torch
+
+    on = precision == "bfloat16" and torch.cuda.is_available()
+    return torch.autocast(device(), dtype=torch.bfloat16, enabled=on)
+
+
 def device_name() -> str:
     """What the device calls itself, for provenance."""
     import torch

@@ -8,10 +8,11 @@ Every random draw of step n comes from (seed, n), so that a run that was stopped
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,7 @@ class Trainer:
         seed: of everything drawn.
         folder: the run's folder: ``log.jsonl`` and ``state/`` are written there.
         config_hash: a state of another configuration is not taken up.
+        autocast: makes the context of each forward. One a forward: a longer one would keep stale casts of weights.
         gold: for ``context: gold``, an answer-bearing passage for each training question, -1 where there is none.
     """
 
@@ -127,12 +129,13 @@ class Trainer:
         self, reader: Reader, retriever: Retriever, *, trained: Sequence[str], signal: str, material: Material,
         training: Training, distillation: Distillation, retrieval: Retrieval, seed: int, folder: str | Path,
         config_hash: str, device: str = "cpu", gold: np.ndarray | None = None, progress: bool = True,
+        autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
     ) -> None:  # fmt: skip
         self.reader, self.retriever = reader.to(device), retriever.to(device)
         self.trained, self.signal, self.material = set(trained), signal, material
         self.training, self.distillation, self.retrieval = training, distillation, retrieval
         self.seed, self.folder, self.config_hash = seed, Path(folder), config_hash
-        self.device, self.gold, self.progress = device, gold, progress
+        self.device, self.gold, self.progress, self.autocast = device, gold, progress, autocast
         modules = {"reader": self.reader, "retriever": self.retriever}
         for name, module in modules.items():
             module.requires_grad_(name in self.trained).train(name in self.trained)
@@ -159,10 +162,11 @@ class Trainer:
         for shard in range(self.retrieval.shards):
             paths.append(self.shard_folder / f"shard-{shard}.npy")
             bounds = index.shard_bounds(len(self.material.tokens), shard, self.retrieval.shards)
-            index.embed_shard(
-                self.retriever, self.material.tokens, bounds, paths[-1],
-                batch_tokens=self.retrieval.batch_tokens, dtype=self.retrieval.dtype, progress=False,
-            )  # fmt: skip
+            with self.autocast():
+                index.embed_shard(
+                    self.retriever, self.material.tokens, bounds, paths[-1],
+                    batch_tokens=self.retrieval.batch_tokens, dtype=self.retrieval.dtype, progress=False,
+                )  # fmt: skip
         self._index = index.build(index.open_shards(paths), self.retrieval, self.device)
         self.retriever.train("retriever" in self.trained)
 
@@ -176,7 +180,8 @@ class Trainer:
     def validation_hit_rate(self) -> float:
         """HR@k on the validation sample, with index and retriever as they are."""
         questions = self.material.questions["dev"][: self.training.validation_questions]
-        found = self.material.texts(self.retrieved("dev", np.arange(len(questions))))
+        with self.autocast():
+            found = self.material.texts(self.retrieved("dev", np.arange(len(questions))))
         hits = [
             evaluation.hit([text for _, text in texts], q.answers) for texts, q in zip(found, questions, strict=True)
         ]
@@ -226,7 +231,8 @@ class Trainer:
         for _, optimizer in self.parts.values():
             optimizer.zero_grad(set_to_none=True)
         for part in np.array_split(rows, min(self.training.accumulate, len(rows))):
-            losses = self._losses(part, step)
+            with self.autocast():
+                losses = self._losses(part, step)
             share = len(part) / len(rows)
             (sum(losses.values()) * share).backward()
             for name, loss in losses.items():

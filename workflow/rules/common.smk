@@ -107,6 +107,12 @@ def model_folder(name, part, dataset, seed):
     return f"{ROOT}/{dataset}/{name}/seed{seed}/checkpoint"
 
 
+def pretraining_of(wildcards):
+    """How a small model is made: what concerns the other kinds is left out, so that it reruns nothing here."""
+    shape = plain(SCALE.models.pretraining)[0]
+    return shape | {key: {wildcards.kind: shape[key][wildcards.kind]} for key in ("steps", "learning_rate")}
+
+
 def reader_kind(experiment):
     return "reader" if SCALE.experiments[experiment].architecture == "decoder_only" else "encoder_decoder"
 

@@ -27,6 +27,7 @@ rule evaluate_run:
         distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment))[0],
         prompt=plain(SCALE.prompt)[0],
         batch_size=SCALE.compute.batch_size,
+        precision=SCALE.compute.precision,
         code=code("inference"),
     script:
         "../scripts/evaluate_run.py"
@@ -62,6 +63,7 @@ rule dump_attention:
         prompt=plain(SCALE.prompt)[0],
         analysis=plain(SCALE.analysis)[0],
         batch_size=SCALE.compute.batch_size,
+        precision=SCALE.compute.precision,
         code=code("inference"),
     script:
         "../scripts/dump_attention.py"

@@ -42,6 +42,7 @@ rule embed_corpus:
         gpu=SCALE.compute.gpus,
     params:
         retrieval=plain(SCALE.retrieval)[0],
+        precision=SCALE.compute.precision,
         code=code("index", "retriever"),
     script:
         "../scripts/embed_corpus.py"
@@ -86,6 +87,7 @@ rule retrieve_passages:
         gpu=SCALE.compute.gpus,
     params:
         retrieval=plain(SCALE.retrieval)[0],
+        precision=SCALE.compute.precision,
         code=code("index", "retriever"),
     script:
         "../scripts/retrieve_passages.py"

@@ -24,7 +24,7 @@ rule pretrain_model:
     resources:
         gpu=SCALE.compute.gpus,
     params:
-        pretraining=plain(SCALE.models.pretraining)[0] if SCALE.models.pretraining else None,
+        pretraining=pretraining_of,
         code=code("pretraining"),
     script:
         "../scripts/pretrain_model.py"

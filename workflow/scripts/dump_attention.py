@@ -27,4 +27,5 @@ columns = inference.dump(
 facts = records.provenance(
     dict(params.items()), device=runtime.device_name(), nouns=analysis.nouns, **dict(snakemake.wildcards.items())
 )
-records.write_dump(snakemake.output.attention, columns, facts)
+with runtime.autocast(params.precision):  # the columns are made as they are written
+    records.write_dump(snakemake.output.attention, columns, facts)

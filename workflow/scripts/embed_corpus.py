@@ -18,11 +18,12 @@ if not index.take_over(left_by_training, folder, retrieval, shard, output):
 
     runtime.torch_threads(snakemake)
     corpus = TokenisedCorpus(snakemake.input.tokens, snakemake.input.offsets)
-    index.embed_shard(
-        Retriever.load(folder).to(runtime.device()).eval(),
-        corpus,
-        index.shard_bounds(len(corpus), shard, retrieval.shards),
-        output,
-        batch_tokens=retrieval.batch_tokens,
-        dtype=retrieval.dtype,
-    )
+    with runtime.autocast(snakemake.params.precision):
+        index.embed_shard(
+            Retriever.load(folder).to(runtime.device()).eval(),
+            corpus,
+            index.shard_bounds(len(corpus), shard, retrieval.shards),
+            output,
+            batch_tokens=retrieval.batch_tokens,
+            dtype=retrieval.dtype,
+        )

@@ -12,16 +12,18 @@ params = snakemake.params
 material = context.open_material(
     snakemake.input.passages, {"test": snakemake.input.test}, {"test": snakemake.input.retrieved}
 )
-lines = inference.predict(
-    runtime.reader_of(snakemake),
-    material,
-    Distillation(**params.distillation),
-    batch_size=params.batch_size,
-    seed=int(snakemake.wildcards.seed),
-    gold=context.read_gold(snakemake.input.get("gold")),
-)
+with runtime.autocast(params.precision):
+    lines = inference.predict(
+        runtime.reader_of(snakemake),
+        material,
+        Distillation(**params.distillation),
+        batch_size=params.batch_size,
+        seed=int(snakemake.wildcards.seed),
+        gold=context.read_gold(snakemake.input.get("gold")),
+    )
 facts = records.provenance(
     dict(params.items()), device=runtime.device_name(), split="test", **dict(snakemake.wildcards.items())
 )
 records.write_jsonl(snakemake.output.predictions, lines)
-records.write_json(snakemake.output.metrics, {**inference.summary(lines), "provenance": facts})
+found = records.retrieved_facts(snakemake.input.retrieved)
+records.write_json(snakemake.output.metrics, {**inference.summary(lines), **found, "provenance": facts})

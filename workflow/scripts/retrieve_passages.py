@@ -16,9 +16,10 @@ retriever = Retriever.load(runtime.part_of(snakemake.input.retriever, "retriever
 questions = records.read_questions(snakemake.input.questions)
 shards = index.open_shards(snakemake.input.shards)
 found = index.build(shards, retrieval, runtime.device())
-vectors = retriever.embed(
-    retriever.tokenise([question.question for question in questions], retrieval.question_max_tokens)
-)
+with runtime.autocast(snakemake.params.precision):
+    vectors = retriever.embed(
+        retriever.tokenise([question.question for question in questions], retrieval.question_max_tokens)
+    )
 scores, rows = found.search(vectors, retrieval.k)
 facts = {}
 if retrieval.index == "ivfpq":

@@ -34,6 +34,7 @@ trainer = Trainer(
     folder=Path(snakemake.output.log).parent,
     config_hash=config_hash,
     device=runtime.device(),
+    autocast=lambda: runtime.autocast(params.precision),
     gold=context.read_gold(given.get("gold")),
 )
 trainer.run()
