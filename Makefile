@@ -4,7 +4,7 @@ CORES ?= 2
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo tables test lint
+.PHONY: help demo tables test lint schemas
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,10 @@ tables: .venv-tables/.ready ## tables, figures and claims again from results/cac
 
 test: .venv/.ready-dev ## all tests
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest
+
+schemas: .venv/.ready ## JSON Schemas of config and scales, for editors
+	PYTHONPATH=workflow .venv/bin/python -c "from attention_distillation import records, settings; \
+	[records.write_json(f'workflow/schemas/{name}.schema.json', schema) for name, schema in settings.schemas().items()]"
 
 lint: .venv/.ready-dev ## ruff, snakefmt, snakemake --lint
 	.venv/bin/ruff check .

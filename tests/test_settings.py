@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from attention_distillation import settings
+from attention_distillation import records, settings
 from attention_distillation.records import InputError
 from attention_distillation.settings import Config, World, load, merged, read_scale
 
@@ -248,3 +248,9 @@ def test_settings_cannot_be_changed_afterwards():
     with pytest.raises(ValueError, match="frozen"):
         load({}).scale.retrieval.k = 7
     assert World(variant="nq").people == World(variant="nq", people=220).people
+
+
+def test_the_schemas_for_editors_are_those_of_the_models():
+    folder = settings.WORKFLOW / "schemas"
+    for name, schema in settings.schemas().items():
+        assert records.read_json(folder / f"{name}.schema.json") == schema, "run 'make schemas'"

@@ -6,14 +6,14 @@ every number of an experiment, as data. :func:`load` merges the two and checks w
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from .records import SPLITS, InputError
+from .validation import Strict, did_you_mean, lines, validated
 
 MAIN = ("checkpoint", "off_the_shelf", "step1", "step2", "atlas", "perplexity")
 WORKFLOW = Path(__file__).resolve().parent.parent
@@ -24,12 +24,6 @@ Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Order = Literal["ranked", "reversed", "shuffled"]
 Nouns = Literal["en_core_web_sm", "world", "content_words"]
-
-
-class Strict(BaseModel):
-    """A mapping whose unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 # ------------------------------------------------------------------ data
@@ -236,12 +230,12 @@ class Scale(Strict):
                 if start not in reserved and start not in self.experiments:
                     raise ValueError(
                         f"experiments.{name}.{part}: it starts from '{start}', and there is no such experiment"
-                        f"{_did_you_mean(start, self.experiments)}"
+                        f"{did_you_mean(start, self.experiments)}"
                     )
             try:
                 self.distillation_of(name)
             except ValidationError as error:
-                raise ValueError(f"experiments.{name}.distillation.{_lines(error, Distillation)}") from None
+                raise ValueError(f"experiments.{name}.distillation.{lines(error, Distillation)}") from None
             if "retriever" in experiment.train and self.distillation_of(name).context == "none":
                 raise ValueError(f"experiments.{name}.distillation.context: none leaves the retriever nothing to learn")
             for dataset in self.datasets:
@@ -308,56 +302,6 @@ class Run(Strict):
     seeds: list[int]
 
 
-def _did_you_mean(word: str, known) -> str:
-    close = difflib.get_close_matches(str(word), [str(name) for name in known], n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(map(str, known))}"
-
-
-def _model_at(model: type[BaseModel], path: tuple) -> type[BaseModel] | None:
-    """The model that holds the key at ``path``, as far as annotations tell."""
-    for step in path:
-        if isinstance(step, int):
-            continue
-        info = model.model_fields.get(step)
-        if info is None:
-            continue  # a key of a dict[str, Model]: the model stays
-        found, stack = None, [info.annotation]
-        while stack and found is None:
-            kind = stack.pop()
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                found = kind
-            stack.extend(getattr(kind, "__args__", ()))
-        if found is None:
-            return None
-        model = found
-    return model
-
-
-def _lines(error: ValidationError, model: type[BaseModel]) -> str:
-    lines = []
-    for fault in error.errors():
-        key = ".".join(map(str, fault["loc"]))
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            holder = _model_at(model, fault["loc"][:-1])
-            message = f"unknown key{_did_you_mean(fault['loc'][-1], holder.model_fields) if holder else ''}"
-        elif fault["type"] == "missing":
-            message = "missing; give it"
-        elif fault["type"] != "value_error":
-            message = f"{message} (it is {fault['input']!r})"
-        lines.append(f"{key}: {message}" if key else message)
-    return "\n  ".join(lines)
-
-
-def _validated(model: type[BaseModel], value: object, where: str):
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: a mapping of keys to values is needed.")
-    try:
-        return model(**value)
-    except ValidationError as error:
-        raise InputError(f"{where}:\n  {_lines(error, model)}") from None
-
-
 def merged(base: dict, over: dict) -> dict:
     """``base`` with ``over`` laid over it, mapping by mapping."""
     result = dict(base)
@@ -377,7 +321,7 @@ def read_scale(name: str) -> dict:
     path = folder / f"{name}.yaml"
     if not path.exists():
         known = sorted(p.stem for p in folder.glob("*.yaml"))
-        raise InputError(f"config key 'scale': there is no scale '{name}'{_did_you_mean(name, known)}")
+        raise InputError(f"config key 'scale': there is no scale '{name}'{did_you_mean(name, known)}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -409,22 +353,27 @@ def load(config: dict) -> Run:
     Raises:
         InputError: names every key at fault, with the key that was probably meant.
     """
-    user: Config = _validated(Config, config, "config")
+    user: Config = validated(Config, config, "config")
     values = read_scale(user.scale)
     if (user.scale == "custom") != (user.custom is not None):
         raise InputError("config: 'scale: custom' and the key 'custom' (passages, questions, models) go together.")
     if user.custom is not None:
         values = _with_custom(values, user.custom)
-    scale: Scale = _validated(Scale, merged(values, user.overrides), f"scale '{user.scale}' with overrides")
+    scale: Scale = validated(Scale, merged(values, user.overrides), f"scale '{user.scale}' with overrides")
     main = [name for name in scale.experiments if not scale.experiments[name].control]
     asked = {"datasets": user.datasets or list(scale.datasets), "experiments": user.experiments or main}
     for key, names in asked.items():
         known = getattr(scale, key)
         for name in names:
             if name not in known:
-                raise InputError(f"config key '{key}': there is no '{name}'{_did_you_mean(name, known)}")
+                raise InputError(f"config key '{key}': there is no '{name}'{did_you_mean(name, known)}")
     for key, names in (*asked.items(), ("seeds", user.seeds)):  # a run that is there twice would count twice
         for name in names:
             if names.count(name) > 1:
                 raise InputError(f"config key '{key}': {name} stands there twice; drop one.")
     return Run(scale=scale, seeds=user.seeds, **asked)
+
+
+def schemas() -> dict[str, dict]:
+    """JSON Schemas of the config and of a scale file, for editors; ``workflow/schemas/`` holds them."""
+    return {"config": Config.model_json_schema(), "scale": Scale.model_json_schema()}
