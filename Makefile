@@ -4,7 +4,7 @@ CORES ?= 2
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo tables test lint schemas
+.PHONY: help demo tables cached test lint schemas
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,12 @@ demo: .venv/.ready ## the paper in miniature: tables, figures, claims under resu
 tables: .venv-tables/.ready ## tables, figures and claims again from results/cached, without torch
 	.venv-tables/bin/python workflow/scripts/use_cached.py
 	.venv-tables/bin/snakemake --cores 1 tables figures claims --config "seeds=$$(cat results/miniature/.seeds)"
+
+cached: ## keep the artifacts of results/miniature for 'make tables'
+	rm -rf results/cached/miniature && mkdir -p results/cached/miniature
+	cd results/miniature && cp --parents analysis/units.parquet */*/seed*/{predictions.jsonl,metrics.json,log.jsonl} \
+		../cached/miniature
+	du -sh results/cached/miniature
 
 test: .venv/.ready-dev ## all tests
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest

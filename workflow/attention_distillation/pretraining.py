@@ -20,7 +20,7 @@ from .miniature import Fact
 from .settings import Pretraining
 
 CURRICULUM = {
-    "reader": ((0.0, 2, False), (0.2, 3, False), (0.4, 5, False), (0.75, 5, True)),
+    "reader": ((0.0, 2, False), (0.25, 3, False), (0.5, 5, False), (0.8, 4, True)),
     "encoder_decoder": ((0.0, 1, False), (0.3, 2, False), (0.6, 3, False), (0.85, 3, True)),
 }
 """From which share of the steps on: how many passages a sequence holds, and whether they are told at full length.
