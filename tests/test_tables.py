@@ -46,7 +46,8 @@ def made(tmp_path_factory):
 def pages(made, labels):
     units, _, measures = made
     undefined = tables.undefined_rows(units, PERCENTILES)
-    return tables.by_table(tables.as_rows(measures), undefined, labels["decoder_only"])
+    made_of = tables.by_table(tables.as_rows(measures), undefined, labels["decoder_only"])
+    return made_of | {"controls": made_of["table1"]}  # the controls are told as Table 1 is, of more experiments
 
 
 # ------------------------------------------------------------------ paths and files
