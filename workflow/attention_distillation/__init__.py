@@ -1,9 +1,11 @@
 """Attention distillation in retrieval-augmented generation: all that can be tested without Snakemake.
 
-Rooms, each importing only those before it::
+Rooms, from the ground up, each importing only those above it in this list::
 
-    records settings statistics attention retriever
-    sources miniature index evaluation token_analysis tables readers
-    signals pretraining figures claims
-    training
+    records statistics attention evaluation fingerprint     files, numbers, eq. 1, EM and hits
+    validation retriever readers token_analysis downloads   strict keys, the two models, tokens, public files
+    settings runtime index archives hub                     what config may say, jobs, search
+    signals context miniature sources labels                P_ATTN, prompts, where data comes from
+    training inference pretraining                          the loop, answers and dumps, small models
+    claims tables typesetting judging figures               what people read; no torch
 """
