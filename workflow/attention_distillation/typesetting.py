@@ -53,24 +53,22 @@ def _analysis_columns(table: str, target: str) -> tuple[Column, ...]:
     )
 
 
+_SCORES = (
+    Column("", "EM ↑", "1", "em", digits=2),
+    Column("", "F1 ↑", "1", "f1", digits=2),
+    Column("", "HR@5 ↑", "1", "hr_at_5"),
+)
+
 LAYOUTS = {
     "table1": Layout(
         "Performance of the experiments.",
-        (
-            Column("", "EM ↑", "1", "em", digits=2),
-            Column("", "F1 ↑", "1", "f1", digits=2),
-            Column("", "HR@5 ↑", "1", "hr_at_5"),
-        ),
+        _SCORES,
         spread=True,
         best=True,
     ),
     "controls": Layout(
         "Controls that the paper lacks, beside its experiments.",
-        (
-            Column("", "EM ↑", "1", "em", digits=2),
-            Column("", "F1 ↑", "1", "f1", digits=2),
-            Column("", "HR@5 ↑", "1", "hr_at_5"),
-        ),
+        _SCORES,
         spread=True,
     ),
     "table2": Layout(

@@ -1,5 +1,6 @@
 # Config, paths and what depends on what; reads config.yaml and workflow/scales, writes nothing.
 import os
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,15 +41,15 @@ wildcard_constraints:
 
 def one_of(names):
     """A wildcard constraint that lets these names through, and none where there is none."""
-    return "|".join(names) or NEVER
+    return "|".join(map(re.escape, names)) or NEVER
 
 
-def run_files(name, trained=False):
+def run_files(name, trained=False, experiments=RUN.experiments):
     """A file of every run that was asked for; with ``trained`` only of those that train something."""
     return [
         f"{ROOT}/{dataset}/{experiment}/seed{seed}/{name}"
         for dataset in RUN.datasets
-        for experiment in RUN.experiments
+        for experiment in experiments
         for seed in RUN.seeds
         if SCALE.experiments[experiment].train or not trained
     ]
@@ -57,19 +58,9 @@ def run_files(name, trained=False):
 CONTROLLED = [name for name in SCALE.experiments if name in RUN.experiments or SCALE.experiments[name].control]
 
 
-def control_files(name):
-    """A file of every run that was asked for, and of every control."""
-    return [
-        f"{ROOT}/{dataset}/{experiment}/seed{seed}/{name}"
-        for dataset in RUN.datasets
-        for experiment in CONTROLLED
-        for seed in RUN.seeds
-    ]
-
-
-def plain(*models):
+def plain(model):
     """Settings as plain values: what a rule's params hold, so that it reruns when one of them changes."""
-    return [model.model_dump() for model in models]
+    return model.model_dump()
 
 
 # ---------------------------------------------------------------- data
@@ -109,7 +100,7 @@ def model_folder(name, part, dataset, seed):
 
 def pretraining_of(wildcards):
     """How a small model is made: what concerns the other kinds is left out, so that it reruns nothing here."""
-    shape = plain(SCALE.models.pretraining)[0]
+    shape = plain(SCALE.models.pretraining)
     return shape | {key: {wildcards.kind: shape[key][wildcards.kind]} for key in ("steps", "learning_rate")}
 
 
@@ -117,29 +108,25 @@ def reader_kind(experiment):
     return "reader" if SCALE.experiments[experiment].architecture == "decoder_only" else "encoder_decoder"
 
 
+def origin_folder(origin, part, wildcards):
+    """The directory that holds what ``origin`` made of a reader or retriever, for the run of the wildcards."""
+    kind = reader_kind(wildcards.experiment) if part == "reader" and origin == "initial" else part
+    return model_folder(origin, kind, wildcards.dataset, wildcards.seed)
+
+
+def start_origin(experiment, part):
+    """Whose reader or retriever an experiment starts training from."""
+    return SCALE.origin(getattr(SCALE.experiments[experiment], part), part)
+
+
 def start_of(part):
     """The directory that an experiment's reader or retriever starts training from."""
-
-    def folder(wildcards):
-        experiment = SCALE.experiments[wildcards.experiment]
-        origin = getattr(experiment, part)
-        if origin not in UNTRAINED:
-            origin = SCALE.origin(origin, part)
-        kind = reader_kind(wildcards.experiment) if part == "reader" and origin == "initial" else part
-        return model_folder(origin, kind, wildcards.dataset, wildcards.seed)
-
-    return folder
+    return lambda wildcards: origin_folder(start_origin(wildcards.experiment, part), part, wildcards)
 
 
 def end_of(part):
     """The directory of an experiment's reader or retriever as it ends."""
-
-    def folder(wildcards):
-        origin = SCALE.origin(wildcards.experiment, part)
-        kind = reader_kind(wildcards.experiment) if part == "reader" and origin == "initial" else part
-        return model_folder(origin, kind, wildcards.dataset, wildcards.seed)
-
-    return folder
+    return lambda wildcards: origin_folder(SCALE.origin(wildcards.experiment, part), part, wildcards)
 
 
 # ---------------------------------------------------------------- index and retrieval
@@ -151,12 +138,9 @@ def shards_in(folder):
 
 def first_shards(wildcards):
     """The corpus as embedded by the retriever that an experiment starts from; none where it trains no retriever."""
-    experiment = SCALE.experiments[wildcards.experiment]
-    if "retriever" not in experiment.train:
+    if "retriever" not in SCALE.experiments[wildcards.experiment].train:
         return []
-    origin = experiment.retriever
-    if origin not in UNTRAINED:
-        origin = SCALE.origin(origin, "retriever")
+    origin = start_origin(wildcards.experiment, "retriever")
     if origin in UNTRAINED:
         return shards_in(f"{ROOT}/corpus/{SCALE.datasets[wildcards.dataset].corpus}/index/{origin}")
     return shards_in(f"{ROOT}/{wildcards.dataset}/{origin}/seed{wildcards.seed}/index")

@@ -20,7 +20,7 @@ rule make_world_passages:
     conda:
         "../../envs/cpu.yaml"
     params:
-        world=lambda wildcards: plain(SCALE.corpora[wildcards.corpus].world)[0],
+        world=lambda wildcards: plain(SCALE.corpora[wildcards.corpus].world),
         code=code("miniature"),
     script:
         "../scripts/make_world_passages.py"
@@ -39,7 +39,7 @@ rule make_world_questions:
     conda:
         "../../envs/cpu.yaml"
     params:
-        world=lambda wildcards: plain(SCALE.corpora[SCALE.datasets[wildcards.dataset].corpus].world)[0],
+        world=lambda wildcards: plain(SCALE.corpora[SCALE.datasets[wildcards.dataset].corpus].world),
         code=code("miniature"),
     script:
         "../scripts/make_world_questions.py"

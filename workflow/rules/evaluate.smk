@@ -24,8 +24,8 @@ rule evaluate_run:
         gpu=SCALE.compute.gpus,
     params:
         architecture=lambda wildcards: SCALE.experiments[wildcards.experiment].architecture,
-        distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment))[0],
-        prompt=plain(SCALE.prompt)[0],
+        distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment)),
+        prompt=plain(SCALE.prompt),
         batch_size=SCALE.compute.batch_size,
         precision=SCALE.compute.precision,
         code=code("inference"),
@@ -59,9 +59,9 @@ rule dump_attention:
     params:
         architecture=lambda wildcards: SCALE.experiments[wildcards.experiment].architecture,
         kind=lambda wildcards: SCALE.experiments[wildcards.experiment].analysis,
-        distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment))[0],
-        prompt=plain(SCALE.prompt)[0],
-        analysis=plain(SCALE.analysis)[0],
+        distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment)),
+        prompt=plain(SCALE.prompt),
+        analysis=plain(SCALE.analysis),
         batch_size=SCALE.compute.batch_size,
         precision=SCALE.compute.precision,
         code=code("inference"),

@@ -41,7 +41,7 @@ rule embed_corpus:
     resources:
         gpu=SCALE.compute.gpus,
     params:
-        retrieval=plain(SCALE.retrieval)[0],
+        retrieval=plain(SCALE.retrieval),
         precision=SCALE.compute.precision,
         code=code("index", "retriever"),
     script:
@@ -86,7 +86,7 @@ rule retrieve_passages:
     resources:
         gpu=SCALE.compute.gpus,
     params:
-        retrieval=plain(SCALE.retrieval)[0],
+        retrieval=plain(SCALE.retrieval),
         precision=SCALE.compute.precision,
         code=code("index", "retriever"),
     script:

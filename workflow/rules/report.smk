@@ -24,8 +24,8 @@ rule claims:
 rule tabulate_controls:
     """EM, F1 and HR@k of the controls beside the paper's experiments."""
     input:
-        predictions=control_files("predictions.jsonl"),
-        metrics=control_files("metrics.json"),
+        predictions=run_files("predictions.jsonl", experiments=CONTROLLED),
+        metrics=run_files("metrics.json", experiments=CONTROLLED),
     output:
         report(f"{TABLES}/controls.csv", caption="../report/controls.rst", category="Controls"),
         f"{TABLES}/controls.md",

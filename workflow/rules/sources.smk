@@ -23,7 +23,7 @@ rule download_source:
     benchmark:
         f"logs/sources/{{file}}.tsv"
     wildcard_constraints:
-        file=alternation(SOURCE_FILES),
+        file=one_of(SOURCE_FILES),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -43,7 +43,7 @@ rule fetch_model:
     benchmark:
         f"{LOGS}/models/{{kind}}.tsv"
     wildcard_constraints:
-        kind=alternation(SOURCE_MODELS),
+        kind=one_of(SOURCE_MODELS),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -69,7 +69,7 @@ rule prepare_questions:
     benchmark:
         f"{LOGS}/{{dataset}}/prepare_questions.tsv"
     wildcard_constraints:
-        dataset=alternation(SOURCE_DATASETS),
+        dataset=one_of(SOURCE_DATASETS),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -93,7 +93,7 @@ rule prepare_corpus:
     benchmark:
         f"{LOGS}/corpus/{{corpus}}.tsv"
     wildcard_constraints:
-        corpus=alternation(SOURCE_CORPORA),
+        corpus=one_of(SOURCE_CORPORA),
     conda:
         "../../envs/cpu.yaml"
     threads: 1

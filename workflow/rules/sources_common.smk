@@ -2,7 +2,6 @@
 # reads   workflow/reference/sources.csv
 # writes  nothing
 
-import re
 from pathlib import Path
 
 from attention_distillation.downloads import as_row, model_row, read_sources, rows_for
@@ -20,11 +19,6 @@ SOURCE_MODELS = {
     for kind in MODEL_KINDS
     if (where := getattr(RUN.scale.models, kind)) and not Path(where).is_dir()
 }
-
-
-def alternation(names) -> str:
-    """A regex that matches the names and nothing else; nothing at all where there are none."""
-    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def source_paths(rows) -> list[str]:

@@ -28,11 +28,11 @@ rule train_run:
     resources:
         gpu=SCALE.compute.gpus,
     params:
-        experiment=lambda wildcards: plain(SCALE.experiments[wildcards.experiment])[0] | {"training": {}, "title": ""},
-        training=lambda wildcards: plain(SCALE.training_of(wildcards.experiment, wildcards.dataset))[0],
-        distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment))[0],
-        retrieval=plain(SCALE.retrieval)[0],
-        prompt=plain(SCALE.prompt)[0],
+        experiment=lambda wildcards: plain(SCALE.experiments[wildcards.experiment]) | {"training": {}, "title": ""},
+        training=lambda wildcards: plain(SCALE.training_of(wildcards.experiment, wildcards.dataset)),
+        distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment)),
+        retrieval=plain(SCALE.retrieval),
+        prompt=plain(SCALE.prompt),
         precision=SCALE.compute.precision,
         code=code("training"),
     script:

@@ -4,12 +4,10 @@ from attention_distillation import runtime
 
 runtime.start(snakemake)
 
-import torch
-
 from attention_distillation import pretraining, records
 from attention_distillation.settings import Pretraining
 
-torch.set_num_threads(snakemake.threads)
+runtime.torch_threads(snakemake)
 shape = Pretraining(**snakemake.params.pretraining)
 corpus = records.open_passages(str(snakemake.input.passages)) if snakemake.input.get("passages") else None
 log = pretraining.pretrain(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -39,10 +39,6 @@ class Encoded:
     def to(self, device) -> Encoded:
         """The same batch on another device, copied while the device works on."""
         return Encoded(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
-
-    def with_ids(self, ids: Tensor) -> Encoded:
-        """The same batch with other tokens in the same places."""
-        return replace(self, ids=ids)
 
 
 @dataclass(frozen=True)
