@@ -134,7 +134,7 @@ def test_a_comment_restarts_nothing(copy):
 @pytest.mark.parametrize(
     ("file", "old", "new", "again", "not_again"),
     [
-        ("signals.py", '"batchmean"', '"sum"', {"train_run", "dump_attention", "make_tables"}, {"embed_corpus"}),
+        ("signals.py", '"batchmean"', '"sum"', {"train_run", "evaluate_run", "make_tables"}, {"embed_corpus"}),
         ("statistics.py", "np.quantile(", "1 * np.quantile(", {"make_tables"}, {"train_run", "evaluate_run"}),
         ("../reference/worlds.yaml", "acorn ", "acorns ", {"make_world_passages", "train_run"}, set()),
     ],

@@ -88,7 +88,7 @@ def kl(target: Tensor, log_distribution: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def occlusion(reader: Reader, encoded: Encoded, tau: float, batch: int = 256) -> Tensor:
+def occlusion(reader: Reader, encoded: Encoded, tau: float, batch: int | None = None) -> Tensor:
     """Token-level 'perplexity distribution': softmax over a passage's tokens of δ_t / τ, float32 (B, T).
 
     δ_t is the rise of the answer's mean token loss when token t is replaced by the mask token, the passage read
@@ -96,9 +96,10 @@ def occlusion(reader: Reader, encoded: Encoded, tau: float, batch: int = 256) ->
 
     Args:
         encoded: a fusion-in-decoder batch (B, k, L).
-        batch: masked copies a forward.
+        batch: masked copies a forward; by default what fits a CPU's cache, or keeps a GPU busy.
     """
     own = alone(encoded)
+    batch = batch or (64 if own.ids.device.type == "cpu" else 256)
     base = reader(own).answer_loss
     units, tokens = (own.passage >= 0).nonzero(as_tuple=True)
     rise = torch.full(own.passage.shape, -math.inf, device=own.ids.device)

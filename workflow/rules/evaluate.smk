@@ -1,40 +1,6 @@
 # reads checkpoints and what was retrieved; writes */*/seed*/predictions.jsonl, metrics.json, attention.parquet
 rule evaluate_run:
-    """Answer the test questions greedily; EM, F1 and HR@k of each."""
-    input:
-        passages=corpus_file("passages.arrow"),
-        prompts=checked_prompts,
-        test=questions_file("test"),
-        retrieved=test_retrieved,
-        gold=gold_file("test"),
-        reader=end_of("reader"),
-    output:
-        predictions=f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/predictions.jsonl",
-        metrics=f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/metrics.json",
-    log:
-        f"{LOGS}/evaluate_run/{{dataset}}.{{experiment}}.seed{{seed}}.log",
-    benchmark:
-        f"{LOGS}/evaluate_run/{{dataset}}.{{experiment}}.seed{{seed}}.tsv"
-    wildcard_constraints:
-        experiment=one_of(SCALE.experiments),
-    conda:
-        "../../envs/cpu.yaml"
-    threads: SCALE.compute.evaluate_threads
-    resources:
-        gpu=SCALE.compute.gpus,
-    params:
-        architecture=lambda wildcards: SCALE.experiments[wildcards.experiment].architecture,
-        distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment)),
-        prompt=plain(SCALE.prompt),
-        batch_size=SCALE.compute.batch_size,
-        precision=SCALE.compute.precision,
-        code=code("inference"),
-    script:
-        "../scripts/evaluate_run.py"
-
-
-rule dump_attention:
-    """Record the attention that the answer pays to every passage token of the sampled test questions."""
+    """Answer the test questions greedily and score them; record the attention of sampled ones token by token."""
     input:
         passages=corpus_file("passages.arrow"),
         prompts=checked_prompts,
@@ -44,11 +10,13 @@ rule dump_attention:
         reader=end_of("reader"),
         tagger=tagger,
     output:
+        predictions=f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/predictions.jsonl",
+        metrics=f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/metrics.json",
         attention=f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/attention.parquet",
     log:
-        f"{LOGS}/dump_attention/{{dataset}}.{{experiment}}.seed{{seed}}.log",
+        f"{LOGS}/evaluate_run/{{dataset}}.{{experiment}}.seed{{seed}}.log",
     benchmark:
-        f"{LOGS}/dump_attention/{{dataset}}.{{experiment}}.seed{{seed}}.tsv"
+        f"{LOGS}/evaluate_run/{{dataset}}.{{experiment}}.seed{{seed}}.tsv"
     wildcard_constraints:
         experiment=one_of(SCALE.experiments),
     conda:
@@ -66,7 +34,7 @@ rule dump_attention:
         precision=SCALE.compute.precision,
         code=code("inference"),
     script:
-        "../scripts/dump_attention.py"
+        "../scripts/evaluate_run.py"
 
 
 rule attention:

@@ -67,17 +67,17 @@ rule retrieve_passages:
     """Find the k nearest passages of every question with an untrained retriever."""
     input:
         passages=corpus_file("passages.arrow"),
-        questions=f"{ROOT}/{{dataset}}/data/questions.{{split}}.jsonl",
+        questions=[f"{ROOT}/{{dataset}}/data/questions.{split}.jsonl" for split in records.SPLITS],
         retriever=lambda wildcards: model_folder(wildcards.origin, "retriever", None, None),
         shards=lambda wildcards: shards_in(
             f"{ROOT}/corpus/{SCALE.datasets[wildcards.dataset].corpus}/index/{wildcards.origin}"
         ),
     output:
-        retrieved=f"{ROOT}/{{dataset}}/retrieved/{{origin}}/retrieved.{{split}}.parquet",
+        retrieved=[f"{ROOT}/{{dataset}}/retrieved/{{origin}}/retrieved.{split}.parquet" for split in records.SPLITS],
     log:
-        f"{LOGS}/retrieve_passages/{{dataset}}.{{origin}}.{{split}}.log",
+        f"{LOGS}/retrieve_passages/{{dataset}}.{{origin}}.log",
     benchmark:
-        f"{LOGS}/retrieve_passages/{{dataset}}.{{origin}}.{{split}}.tsv"
+        f"{LOGS}/retrieve_passages/{{dataset}}.{{origin}}.tsv"
     wildcard_constraints:
         origin="|".join(UNTRAINED),
     conda:
@@ -96,11 +96,11 @@ rule retrieve_passages:
 use rule retrieve_passages as retrieve_trained with:
     input:
         passages=corpus_file("passages.arrow"),
-        questions=f"{ROOT}/{{dataset}}/data/questions.{{split}}.jsonl",
+        questions=[f"{ROOT}/{{dataset}}/data/questions.{{split}}.jsonl"],
         retriever=f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/checkpoint",
         shards=shards_in(f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/index"),
     output:
-        retrieved=f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/retrieved.{{split}}.parquet",
+        retrieved=[f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/retrieved.{{split}}.parquet"],
     log:
         f"{LOGS}/retrieve_trained/{{dataset}}.{{experiment}}.seed{{seed}}.{{split}}.log",
     benchmark:

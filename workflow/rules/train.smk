@@ -25,6 +25,7 @@ rule train_run:
     conda:
         "../../envs/cpu.yaml"
     threads: SCALE.compute.train_threads
+    priority: 1  # what takes longest starts first
     resources:
         gpu=SCALE.compute.gpus,
     params:

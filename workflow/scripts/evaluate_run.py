@@ -1,29 +1,41 @@
-"""Answer the test questions of one run and score the answers."""
+"""Answer the test questions of one run, score the answers, and dump the attention of the sampled ones."""
 
 from attention_distillation import runtime
 
 runtime.start(snakemake)
 
 from attention_distillation import context, inference, records
-from attention_distillation.settings import Distillation
+from attention_distillation.settings import Analysis, Distillation
 
 runtime.torch_threads(snakemake)
-params = snakemake.params
-material = context.open_material(
-    snakemake.input.passages, {"test": snakemake.input.test}, {"test": snakemake.input.retrieved}
+params, given = snakemake.params, snakemake.input
+analysis = Analysis(**params.analysis)
+material = context.open_material(given.passages, {"test": given.test}, {"test": given.retrieved})
+reader = runtime.reader_of(snakemake)
+common = {
+    "batch_size": params.batch_size,
+    "seed": int(snakemake.wildcards.seed),
+    "gold": context.read_gold(given.get("gold")),
+}
+facts = records.provenance(
+    dict(params.items()),
+    device=runtime.device_name(),
+    split="test",
+    nouns=analysis.nouns,
+    **dict(snakemake.wildcards.items()),
 )
 with runtime.autocast(params.precision):
-    lines = inference.predict(
-        runtime.reader_of(snakemake),
+    lines = inference.predict(reader, material, Distillation(**params.distillation), **common)
+    columns = inference.dump(
+        reader,
         material,
         Distillation(**params.distillation),
-        batch_size=params.batch_size,
-        seed=int(snakemake.wildcards.seed),
-        gold=context.read_gold(snakemake.input.get("gold")),
+        analysis,
+        params.kind,
+        tagger=given.tagger[0] if given.get("tagger") else None,
+        **common,
     )
-facts = records.provenance(
-    dict(params.items()), device=runtime.device_name(), split="test", **dict(snakemake.wildcards.items())
-)
+    records.write_dump(snakemake.output.attention, columns, facts)
 records.write_jsonl(snakemake.output.predictions, lines)
-found = records.retrieved_facts(snakemake.input.retrieved)
+found = records.retrieved_facts(given.retrieved)
 records.write_json(snakemake.output.metrics, {**inference.summary(lines), **found, "provenance": facts})
