@@ -26,6 +26,8 @@ CURRICULUM = {
 """From which share of the steps on: how many passages a sequence holds, and whether they are told at full length.
 From one passage T5 learns in 400 steps to copy; from two it had not begun to after 1,600."""
 COPY_WEIGHT, OTHER_WEIGHT = 1.0, 0.05
+HEADED = 0.2
+"""Share of the decoder-only reader's sequences that ask far from where they are answered: see :func:`reader_loss`."""
 END, PAD, UNKNOWN = "</s>", "<pad>", "<unk>"
 
 
@@ -179,11 +181,16 @@ def _statements(tokenizer, told: list[Fact], rng: np.random.Generator) -> tuple[
     weight: list[float] = []
     for place in rng.permutation(len(told)):
         fact = told[place]
-        said = fact.paraphrase if rng.random() < 0.5 else fact.statement
-        statement, value, stop = _ids(tokenizer, [said, " " + fact.value, " .\n"])
-        sequence += statement + value + stop
-        weight += [OTHER_WEIGHT] * len(statement) + [COPY_WEIGHT] * len(value) + [OTHER_WEIGHT] * len(stop)
+        statement = _ids(tokenizer, [fact.paraphrase if rng.random() < 0.5 else fact.statement])[0]
+        value, value_weight = _value(tokenizer, fact)
+        sequence += statement + value
+        weight += [OTHER_WEIGHT] * len(statement) + value_weight
     return sequence, weight
+
+
+def _value(tokenizer, fact: Fact) -> tuple[list[int], list[float]]:
+    value, stop = _ids(tokenizer, [" " + fact.value, " .\n"])
+    return value + stop, [COPY_WEIGHT] * len(value) + [OTHER_WEIGHT] * len(stop)
 
 
 def _padded(rows: Sequence[list], value: float) -> torch.Tensor:
@@ -197,12 +204,20 @@ def _weighted(logits: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor) -> 
 
 
 def reader_loss(model, tokenizer, batch: list[list[Fact]], rng: np.random.Generator) -> torch.Tensor:
-    """Language modelling of passages and, after them, their statements in another order."""
+    """Language modelling of passages and, after them, their statements in another order.
+
+    In a share of the sequences (``HEADED``) every passage comes under the same heading, one fact's statement cut off
+    before its value, and that value ends the sequence. The heading stands about as far from the value as a question
+    from its answer; that ``question:`` and ``answer:`` mean the same is left for fine-tuning to learn.
+    """
     sequences, weights = [], []
     for told in batch:
-        ids = _ids(tokenizer, [f"title: {fact.title} context: {fact.text}\n" for fact in told])
+        headed = rng.random() < HEADED
+        topic = told[rng.integers(len(told))]
+        heading = f"{topic.paraphrase} " if headed else ""
+        ids = _ids(tokenizer, [f"{heading}title: {fact.title} context: {fact.text}\n" for fact in told])
         passages = [token for piece in ids for token in piece]
-        statements, weight = _statements(tokenizer, told, rng)
+        statements, weight = _value(tokenizer, topic) if headed else _statements(tokenizer, told, rng)
         sequences.append(passages + statements)
         weights.append([OTHER_WEIGHT] * len(passages) + weight)
     ids, weight = _padded(sequences, tokenizer.pad_token_id), _padded(weights, 0.0)
