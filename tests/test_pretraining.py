@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from attention_distillation.settings import MODEL_KINDS, Pretraining, load
 COMMITTED = Path(__file__).parents[1] / "workflow" / "pretrained" / "miniature"
 STEPS = 24
 SHAPE = Pretraining(
-    hidden_size=32, layers=1, heads=2, vocabulary=400, batch_size=8, seed=3,
-    steps=dict.fromkeys(MODEL_KINDS, STEPS), learning_rate=dict.fromkeys(MODEL_KINDS, 5e-3),
+    hidden_size=32, layers=1, heads=2, vocabulary=400, seed=3,
+    steps=dict.fromkeys(MODEL_KINDS, STEPS), batch_size=dict.fromkeys(MODEL_KINDS, 8),
+    learning_rate=dict.fromkeys(MODEL_KINDS, 5e-3),
 )  # fmt: skip
 TEXTS = [
     ("Zürich", "Zürich is the largest city of Switzerland , and lies where the Limmat leaves the lake . " * 2),
@@ -69,7 +71,9 @@ def test_a_few_steps_lower_the_loss_and_are_the_seed_s(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", MODEL_KINDS)
 def test_a_user_s_corpus_is_enough(tmp_path, corpus, kind):
-    shape = SHAPE.model_copy(update={"steps": dict.fromkeys(MODEL_KINDS, 4), "batch_size": 3})
+    shape = SHAPE.model_copy(
+        update={"steps": dict.fromkeys(MODEL_KINDS, 4), "batch_size": dict.fromkeys(MODEL_KINDS, 3)}
+    )
     log = pretrain(kind, CorpusFacts(corpus), texts_of(corpus), shape, tmp_path)
     assert np.isfinite([row["loss"] for row in log]).all()
     loaded = load_kind(kind, tmp_path)
@@ -86,25 +90,44 @@ def test_only_restated_values_weigh_fully():
     assert sorted(heavy) == sorted(word for fact in told for word in fact.value.split())
 
 
-def test_padding_changes_no_loss():
+def untrained(tokenizer):
+    return pretraining.make_model(
+        "reader", len(tokenizer), SHAPE, tokenizer.pad_token_id, tokenizer.eos_token_id
+    ).eval()
+
+
+@pytest.mark.parametrize("headed", (0.0, 1.0))
+def test_padding_changes_no_loss(monkeypatch, headed):
     """A batch of unequal lengths has the weighted mean of its sequences' losses."""
-    tokenizer = make_tokenizer("reader", None, 0)
-    model = pretraining.make_model("reader", len(tokenizer), SHAPE, tokenizer.pad_token_id, tokenizer.eos_token_id)
-    rng = np.random.default_rng(0)
-    batch = [miniature.fresh_facts(rng, count, asides) for count, asides in ((1, 0), (3, 2))]
+    monkeypatch.setattr(pretraining, "HEADED", headed)
+    tokenizer, rng = make_tokenizer("reader", None, 0), np.random.default_rng(0)
+    model, weights = untrained(tokenizer), []
+    # one fact a sequence, with one way to tell it: no draw changes what is read
+    batch = [[replace(fact, paraphrase=fact.statement) for fact in miniature.fresh_facts(rng, 1, n)] for n in (0, 2)]
+    weighted = pretraining._weighted
 
-    def loss(part):
-        return pretraining.reader_loss(model.eval(), tokenizer, part, np.random.default_rng(5)).item()
+    def keep(logits, ids, weight):
+        weights.append(weight.sum().item())
+        return weighted(logits, ids, weight)
 
-    def weight(told):
-        passages = sum(len(tokenizer(f"title: {f.title} context: {f.text}\n")["input_ids"]) for f in told)
-        _, weights = pretraining._statements(tokenizer, told, np.random.default_rng(0))
-        return 0.05 * (passages - 1) + sum(weights)
+    monkeypatch.setattr(pretraining, "_weighted", keep)
+    both, first, second = (
+        pretraining.reader_loss(model, tokenizer, part, rng).item() for part in (batch, batch[:1], batch[1:])
+    )
+    assert weights[0] == pytest.approx(weights[1] + weights[2]) and weights[1] < weights[2]
+    assert both == pytest.approx((weights[1] * first + weights[2] * second) / weights[0], rel=1e-5)
 
-    small, large = weight(batch[0]), weight(batch[1])
-    # one fact's statement has one order, so that the shared generator draws alike in both calls
-    first, second = loss(batch[:1]), loss(batch[1:])
-    assert loss(batch) == pytest.approx((small * first + large * second) / (small + large), rel=5e-3)
+
+def test_a_headed_sequence_asks_over_every_passage_and_ends_with_the_value(monkeypatch):
+    monkeypatch.setattr(pretraining, "HEADED", 1.0)
+    tokenizer, seen = make_tokenizer("reader", None, 0), []
+    told = miniature.fresh_facts(np.random.default_rng(0), 3, asides=0)
+    monkeypatch.setattr(pretraining, "_weighted", lambda _logits, ids, weight: seen.append((ids, weight)))
+    pretraining.reader_loss(untrained(tokenizer), tokenizer, [told], np.random.default_rng(1))
+    (ids, weight), text = seen[0], tokenizer.decode(seen[0][0][0])
+    (asked,) = [fact for fact in told if text.count(fact.paraphrase) >= len(told) - 1]  # the first token is no target
+    heavy = tokenizer.convert_ids_to_tokens(ids[weight == 1.0].tolist())
+    assert heavy == asked.value.split() and text.endswith(f"{asked.value} . \n")
 
 
 # ------------------------------------------------------------------ a user's corpus
@@ -129,14 +152,31 @@ def test_two_crops_of_a_text_are_nearer_than_crops_of_two(tmp_path):
         for parameter in model.parameters():
             parameter.zero_()
     articles = [miniature.fresh_article(np.random.default_rng(n)) for n in range(6)]
-    loss = pretraining.retriever_loss(model, tokenizer, articles, np.random.default_rng(0))
+    loss = pretraining.retriever_loss(model, tokenizer, articles, WorldFacts.crops, 1.0, np.random.default_rng(0))
     assert loss.item() == pytest.approx(np.log(6), abs=1e-5)
+
+
+def test_the_folded_temperature_is_the_one_that_was_trained_at():
+    """With θ folded into the weights, scores over √d are what they were over √d·θ."""
+    tokenizer = make_tokenizer("retriever", None, 0)
+    model = pretraining.make_model("retriever", len(tokenizer), SHAPE, tokenizer.pad_token_id, tokenizer.eos_token_id)
+    articles = [miniature.fresh_article(np.random.default_rng(n)) for n in range(6)]
+
+    def loss(theta):
+        rng = np.random.default_rng(0)
+        return pretraining.retriever_loss(model.eval(), tokenizer, articles, WorldFacts.crops, theta, rng).item()
+
+    trained, untempered = loss(1 / 16), loss(1.0)
+    pretraining.fold_temperature(model, 1 / 16)
+    assert loss(1.0) == pytest.approx(trained, rel=1e-4) != pytest.approx(untempered, rel=1e-2)
 
 
 def test_crops_of_the_shortest_text_are_not_empty():
     tokenizer = make_tokenizer("retriever", None, 0)
     model = pretraining.make_model("retriever", len(tokenizer), SHAPE, tokenizer.pad_token_id, tokenizer.eos_token_id)
-    loss = pretraining.retriever_loss(model, tokenizer, ["ada", "abel adler"], np.random.default_rng(0))
+    loss = pretraining.retriever_loss(
+        model, tokenizer, ["ada", "abel adler"], CorpusFacts.crops, 1.0, np.random.default_rng(0)
+    )
     assert torch.isfinite(loss)
 
 
@@ -182,7 +222,7 @@ def test_the_committed_models_load_and_say_where_they_came_from(kind):
     told = json.loads((folder / "pretraining.json").read_text("utf-8"))
     shape = load({"scale": "miniature"}).scale.models.pretraining
     assert told["provenance"]["seed"] == shape.seed and told["provenance"]["kind"] == kind
-    of_kind = {key: {kind: getattr(shape, key)[kind]} for key in ("steps", "learning_rate")}
+    of_kind = {key: {kind: getattr(shape, key)[kind]} for key in ("steps", "batch_size", "learning_rate")}
     assert told["provenance"]["config_hash"] == records.digest(shape.model_dump() | of_kind)  # made by today's scale
     assert told["log"][-1]["step"] == shape.steps[kind] and told["log"][-1]["loss"] < told["log"][0]["loss"]
     assert loaded.model.config.hidden_size == shape.hidden_size

@@ -16,7 +16,7 @@ from attention_distillation.settings import Pretraining, Retrieval, World
 
 WORLD = World(variant="nq", people=5, train=12, dev=6, test=8, seed=2)
 RETRIEVAL = Retrieval(k=3, passage_max_tokens=64, question_max_tokens=24)
-SHAPE = Pretraining(hidden_size=32, layers=1, heads=2, steps={"retriever": 1}, learning_rate={"retriever": 1e-3})
+SHAPE = Pretraining(hidden_size=32, layers=1, heads=2, steps={}, batch_size={}, learning_rate={})
 
 
 @lru_cache

@@ -151,8 +151,8 @@ def training_curves(logs: pd.DataFrame, labels: dict):
             if len(initial):
                 axes.axhline(initial.mean(), color="#333333", linestyle=(0, (4, 3)), linewidth=1.1, zorder=1.5)
                 axes.annotate(
-                    "initial retriever", (1, initial.mean()), (-2, 3), xycoords=("axes fraction", "data"),
-                    textcoords="offset points", ha="right", fontsize=8, color="#333333",
+                    "initial retriever", (1, initial.mean()), (-2, -3), xycoords=("axes fraction", "data"),
+                    textcoords="offset points", ha="right", va="top", fontsize=8, color="#333333",
                 )  # fmt: skip
             axes.set(xlabel="training steps, share of each run's own", ylim=(0, 1), xlim=(0, 1.005))
             axes.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))

@@ -37,6 +37,9 @@ END, PAD, UNKNOWN = "</s>", "<pad>", "<unk>"
 class WorldFacts:
     """Freshly drawn worlds."""
 
+    crops = ((0.1, 0.5), (0.1, 0.5))
+    """Shares of an article that its two crops take: from, to."""
+
     def facts(self, rng: np.random.Generator, count: int, full: bool) -> list[Fact]:
         """``count`` facts of one new world, with asides where ``full``."""
         return miniature.fresh_facts(rng, count, asides=2 if full else 0)
@@ -48,6 +51,9 @@ class WorldFacts:
 
 class CorpusFacts:
     """Spans of a user's corpus: a statement is a few words of a passage, its value the words that follow."""
+
+    crops = ((0.05, 0.2), (0.3, 1.0))
+    """As long as a question, and as long as a passage."""
 
     def __init__(self, corpus) -> None:
         self._corpus = corpus
@@ -233,21 +239,31 @@ def encoder_decoder_loss(model, tokenizer, batch: list[list[Fact]], rng: np.rand
     return model(**encoded, labels=_padded(labels, -100), use_cache=False).loss
 
 
-def retriever_loss(model, tokenizer, articles: list[str], rng: np.random.Generator) -> torch.Tensor:
+def retriever_loss(
+    model, tokenizer, articles: list[str], crops: Sequence[tuple[float, float]], theta: float, rng: np.random.Generator
+) -> torch.Tensor:
     """Contriever's objective: two independent crops of one text are a pair, those of the other texts are not."""
     from .retriever import Retriever
 
     encoder = Retriever(model, tokenizer)
 
-    def crop(text: str) -> str:
+    def crop(text: str, shares: tuple[float, float]) -> str:
         words = text.split()
-        length = max(3, round(len(words) * rng.uniform(0.1, 0.5)))
+        length = max(3, round(len(words) * rng.uniform(*shares)))
         start = rng.integers(max(1, len(words) - length + 1))
         return " ".join(words[start : start + length])
 
-    left, right = (encoder(encoder.tokenise([crop(text) for text in articles], 128)) for _ in range(2))
-    scores = left @ right.T / np.sqrt(left.shape[1])
+    left, right = (encoder(encoder.tokenise([crop(text, shares) for text in articles], 128)) for shares in crops)
+    scores = left @ right.T / (np.sqrt(left.shape[1]) * theta)
     return torch.nn.functional.cross_entropy(scores, torch.arange(len(articles)))
+
+
+@torch.no_grad()
+def fold_temperature(model, theta: float) -> None:
+    """Scale vectors by θ^-½, so that eq. 2 with θ = 1 gives the distribution that the retriever was trained to give."""
+    last = model.encoder.layer[-1].output.LayerNorm
+    last.weight.mul_(theta**-0.5)
+    last.bias.mul_(theta**-0.5)
 
 
 LOSSES: dict[str, Callable] = {"reader": reader_loss, "encoder_decoder": encoder_decoder_loss}
@@ -273,10 +289,11 @@ def pretrain(kind: str, source, texts: Iterator[str] | None, shape: Pretraining,
     bar = tqdm(range(steps), desc=f"pretraining {kind}", unit="step", mininterval=5)
     for step in bar:
         if kind == "retriever":
-            loss = retriever_loss(model, tokenizer, [source.article(rng) for _ in range(shape.batch_size)], rng)
+            articles = [source.article(rng) for _ in range(shape.batch_size[kind])]
+            loss = retriever_loss(model, tokenizer, articles, source.crops, shape.theta, rng)
         else:
             _, count, full = [stage for stage in CURRICULUM[kind] if step >= stage[0] * steps][-1]
-            batch = [source.facts(rng, count, full) for _ in range(shape.batch_size)]
+            batch = [source.facts(rng, count, full) for _ in range(shape.batch_size[kind])]
             loss = LOSSES[kind](model, tokenizer, batch, rng)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -288,6 +305,8 @@ def pretrain(kind: str, source, texts: Iterator[str] | None, shape: Pretraining,
             log.append({"step": step + 1, "loss": round(float(np.mean(running)), 4)})
             bar.set_postfix(loss=log[-1]["loss"])
             running.clear()
+    if kind == "retriever":
+        fold_temperature(model, shape.theta)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return log

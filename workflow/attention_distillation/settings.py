@@ -7,7 +7,7 @@ every number of an experiment, as data. :func:`load` merges the two and checks w
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -17,7 +17,8 @@ from .validation import Strict, did_you_mean, lines, validated
 
 MAIN = ("checkpoint", "off_the_shelf", "step1", "step2", "atlas", "perplexity")
 WORKFLOW = Path(__file__).resolve().parent.parent
-MODEL_KINDS = ("reader", "encoder_decoder", "retriever")
+ModelKind = Literal["reader", "encoder_decoder", "retriever"]
+MODEL_KINDS = get_args(ModelKind)
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -78,9 +79,12 @@ class Pretraining(Strict):
     layers: Count = 2
     heads: Count = 4
     vocabulary: Count = Field(8000, description="size of the tokenizer trained on a user's corpus; worlds have theirs")
-    steps: dict[Literal["reader", "encoder_decoder", "retriever"], Count]
-    batch_size: Count = 32
-    learning_rate: dict[Literal["reader", "encoder_decoder", "retriever"], Positive]
+    steps: dict[ModelKind, Count]
+    batch_size: dict[ModelKind, Count]
+    learning_rate: dict[ModelKind, Positive]
+    theta: Positive = Field(
+        1.0, description="retriever: temperature of its contrastive loss, beside √d; then folded into its weights"
+    )
     seed: Natural = 1
 
 
