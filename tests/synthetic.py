@@ -79,6 +79,7 @@ def dump_table(generator, effect: Effect, instances: int, passages: int = 5, tok
             ("similarity_answer", pa.float32()),
             ("similarity_question", pa.float32()),
             ("segment", pa.string()),
+            ("answer_bearing", pa.bool_()),
         ],
         metadata={"provenance": json.dumps(origin or {})},
     )
@@ -92,6 +93,7 @@ def dump_table(generator, effect: Effect, instances: int, passages: int = 5, tok
         answer,
         pa.array(question.astype(np.float32), mask=~nouns),
         np.where(token < 3, "title", "text"),
+        passage == instance % passages,
     ]
     return pa.table([pa.array(c).cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
 

@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from attention_distillation import settings, tables, typesetting
 from attention_distillation import token_analysis as ta
@@ -47,7 +50,8 @@ def pages(made, labels):
     units, _, measures = made
     undefined = tables.undefined_rows(units, PERCENTILES)
     made_of = tables.by_table(tables.as_rows(measures), undefined, labels["decoder_only"])
-    return made_of | {"controls": made_of["table1"]}  # the controls are told as Table 1 is, of more experiments
+    signal = tables.as_rows(tables.signal_measures(units, 50))
+    return made_of | {"signal": signal, "controls": made_of["table1"]}  # controls are told as Table 1 is
 
 
 # ------------------------------------------------------------------ paths and files
@@ -140,6 +144,34 @@ def test_planted_effects_are_found_and_equal_experiments_differ_by_nothing(tmp_p
         assert nothing["ci_low"] < 0 < nothing["ci_high"]
     pearson = measures["C.attention", "step2", "nq", "pearson", "", "90"].row(())
     assert pearson[-2] > 0.3  # the instance's own level moves both targets
+
+
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.integers(2, 5))
+def test_the_signal_is_counted_question_by_question(seed, instances, places):
+    generator = np.random.default_rng(seed)
+    mass, bears = generator.random((instances, places)), generator.random((instances, places)) < 0.4
+    instance, passage = np.indices(mass.shape).reshape(2, -1)
+    run = {"dataset": "nq", "experiment": "step1", "seed": 0}
+    columns = {"instance": instance, "passage": passage, "mass": mass.ravel(), "answer_bearing": bears.ravel()}
+    units = pd.DataFrame(columns | run)
+    found = tables.signal_frame(units.sample(frac=1, random_state=1)).set_index("instance")
+    mixed = [row for row in range(instances) if 0 < sum(bears[row]) < places]
+    assert list(found.index) == mixed
+    for row in mixed:
+        centred = [mass[row][place] - sum(mass[:, place]) / instances for place in range(places)]
+        assert found["picks"][row] == bears[row][max(range(places), key=lambda place: mass[row][place])]
+        assert found["picks_centred"][row] == bears[row][max(range(places), key=lambda place: centred[place])]
+        assert found["chance"][row] == pytest.approx(sum(bears[row]) / places)
+        assert found["last_place"][row] == pytest.approx(mass[row][-1] / sum(mass[row]))
+
+
+def test_a_distribution_within_passages_has_no_signal_between_them():
+    run = {"dataset": "nq", "experiment": "perplexity", "seed": 0}
+    columns = {"passage": range(3), "mass": [1, 1 + 1e-6, 1 - 1e-6], "answer_bearing": [True, False, False]}
+    units = pd.DataFrame(columns | {"instance": 0} | run)
+    (row,) = tables.signal_frame(units).to_dict("records")
+    assert np.isnan([row["picks"], row["picks_centred"], row["last_place"]]).all() and row["chance"] == 1 / 3
 
 
 def test_differences_are_of_the_means_and_paired(made):

@@ -137,8 +137,10 @@ def dumps(draw):
             for token in range(size):
                 rows.append((instance, passage, *values[:2, token], values[2, token] if noun else np.nan))
     columns = ["instance", "passage", "attention", "similarity_answer", "similarity_question"]
-    return pd.DataFrame(rows, columns=columns).astype(
-        {name: np.float32 for name in columns[2:]} | {"instance": np.int32, "passage": np.int8}
+    return (
+        pd.DataFrame(rows, columns=columns)
+        .astype({name: np.float32 for name in columns[2:]} | {"instance": np.int32, "passage": np.int8})
+        .assign(answer_bearing=False)
     )
 
 
@@ -148,10 +150,17 @@ def test_units_with_ties_agree_with_scipy_and_numpy(frame):
     check(frame)
 
 
-def test_attention_is_relative_to_the_unit():
+def test_attention_is_relative_to_the_unit_and_its_mass_is_the_sum():
     frame = synthetic.dump_table(np.random.default_rng(2), synthetic.EFFECTS["step1"], 3).to_pandas()
     scaled = frame.assign(attention=frame["attention"].astype(np.float64) * 8.0)
-    pd.testing.assert_frame_equal(ta.analyse_units(frame), ta.analyse_units(scaled))
+    units, eightfold = ta.analyse_units(frame), ta.analyse_units(scaled)
+    pd.testing.assert_frame_equal(units.drop(columns="mass"), eightfold.drop(columns="mass"))
+    sums = frame.groupby(["instance", "passage"])[["attention", "answer_bearing"]].agg(["sum", "first"])
+    np.testing.assert_allclose(units["mass"], sums["attention"]["sum"], rtol=1e-5)
+    np.testing.assert_allclose(eightfold["mass"], 8 * units["mass"])
+    assert (
+        units["answer_bearing"].tolist() == sums["answer_bearing"]["first"].tolist() and units["answer_bearing"].any()
+    )
 
 
 def test_spearman_needs_three_tokens_that_differ():
@@ -159,6 +168,7 @@ def test_spearman_needs_three_tokens_that_differ():
         {
             "instance": 0, "passage": [0] * 2 + [1] * 40, "attention": [1.0, 2] + [1.0] * 40,
             "similarity_answer": [0.1, 0.2] + list(np.linspace(0, 1, 40)), "similarity_question": np.nan,
+            "answer_bearing": True,
         }
     )  # fmt: skip
     units = ta.analyse_units(frame)
@@ -183,6 +193,7 @@ def test_a_million_tokens_take_seconds():
             "attention": generator.random(size, dtype=np.float32),
             "similarity_answer": generator.random(size, dtype=np.float32),
             "similarity_question": generator.random(size, dtype=np.float32),
+            "answer_bearing": np.arange(size) % 500 < 100,
         }
     )
     start = time.process_time()

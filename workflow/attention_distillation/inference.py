@@ -108,7 +108,8 @@ def dump(
         part = slice(start, start + batch_size)
         batch = asked[part]
         answers = [question.target or question.answers[0] for question in batch]
-        encoded = reader.encode([q.question for q in batch], material.texts(shown[part]), answers).to(reader.device)
+        texts = material.texts(shown[part])
+        encoded = reader.encode([q.question for q in batch], texts, answers).to(reader.device)
         if kind == "attention":
             with torch.inference_mode():
                 values = reader(encoded, record=True, value_norm=distillation.value_norm).token_attention
@@ -119,6 +120,7 @@ def dump(
         for number, question in enumerate(batch):
             nouns = _noun_ids(reader, question.question, spans[start + number])
             own = np.flatnonzero(passage[number] >= 0)
+            bears = np.array([evaluation.hit([text], question.answers) for _, text in texts[number]], dtype=bool)
             tokens = ids[number, own]
             yield {
                 "instance": np.full(len(own), sample[start + number], dtype=np.int32),
@@ -132,6 +134,7 @@ def dump(
                 ),
                 "similarity_question": _similarity(reader, table, tokens, nouns, analysis.similarity),
                 "segment": np.asarray([SEGMENT_NAMES[kind] for kind in segment[number, own]], dtype=object),
+                "answer_bearing": bears[passage[number, own]],
             }  # fmt: skip
 
 

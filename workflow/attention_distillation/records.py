@@ -346,6 +346,7 @@ def dump_schema():
             ("similarity_answer", pa.float32()),
             ("similarity_question", pa.float32()),
             ("segment", pa.string()),
+            ("answer_bearing", pa.bool_()),
         ]
     )
 

@@ -148,13 +148,17 @@ def _grids(frame: pd.DataFrame, replicates: int):
 
 def score_measures(predictions: pd.DataFrame, replicates: int) -> dict[Key, Measure]:
     """Table 1: EM and F1 (0 to 100) and HR@5 (0 to 1), mean over seeds and questions; std over the seeds' means."""
+    return _means(predictions, "1", ("em", "f1", "hr_at_5"), replicates)
+
+
+def _means(frame: pd.DataFrame, table: str, names: Sequence[str], replicates: int) -> dict[Key, Measure]:
     found = {}
-    for dataset, grid, resampling in _grids(predictions, replicates):
-        for statistic in ("em", "f1", "hr_at_5"):
+    for dataset, grid, resampling in _grids(frame, replicates):
+        for statistic in names:
             total, squares, count = grid.sums(statistic)
             for index, experiment in enumerate(grid.experiments):
                 mean, _, each = statistics.mean_and_spread(resampling, total[index], squares[index], count[index])
-                key = ("1", experiment, dataset, statistic, "", "")
+                key = (table, experiment, dataset, statistic, "", "")
                 found[key] = Measure(mean, _over_seeds(each), int(count[index].sum()))
     return found
 
@@ -183,6 +187,41 @@ def unit_measures(units: pd.DataFrame, percentiles: Sequence[int], replicates: i
                     pairs = int((~(np.isnan(x) | np.isnan(y))).sum())
                     found[key] = Measure(correlation, _over_seeds(each), pairs)
     return found
+
+
+def signal_frame(units: pd.DataFrame) -> pd.DataFrame:
+    """How well each passage's mass (S_i of eq. 1) tells which passage bears the answer, question by question.
+
+    Args:
+        units: ``units.parquet``.
+
+    Returns:
+        A row per run and question of which some passages shown bear an answer and some do not: ``picks`` (1 where the
+        passage of the largest mass bears one), ``picks_centred`` (the same once each place's mean mass over the run's
+        questions is taken off), ``chance`` (the share of passages that bear one), ``last_place`` (the last passage's
+        share of the mass). All but ``chance`` are NaN where every passage has the same mass (distributions
+        normalised within a passage have no signal between passages).
+    """
+    frames = []
+    for run, part in units.groupby(["dataset", "experiment", "seed"], sort=False):
+        mass = part.pivot(index="instance", columns="passage", values="mass").fillna(0.0)
+        bears = part.pivot(index="instance", columns="passage", values="answer_bearing").fillna(False).to_numpy(bool)
+        values, instances = mass.to_numpy(), mass.index
+        flat = np.isclose(values.max(1), values.min(1), rtol=1e-4)
+        found = {
+            "picks": bears[np.arange(len(bears)), values.argmax(1)],
+            "picks_centred": bears[np.arange(len(bears)), (values - values.mean(0)).argmax(1)],
+            "last_place": values[:, -1] / values.sum(1),
+        }
+        frame = pd.DataFrame({name: np.where(flat, np.nan, value) for name, value in found.items()})
+        frame = frame.assign(chance=bears.mean(1), instance=instances, dataset=run[0], experiment=run[1], seed=run[2])
+        frames.append(frame[bears.any(1) & ~bears.all(1)])
+    return pd.concat(frames, ignore_index=True)
+
+
+def signal_measures(units: pd.DataFrame, replicates: int) -> dict[Key, Measure]:
+    """Means over questions and seeds of :func:`signal_frame`; std over the seeds' means."""
+    return _means(signal_frame(units), "S", ("picks", "picks_centred", "chance", "last_place"), replicates)
 
 
 def as_rows(measures: dict[Key, Measure]) -> pd.DataFrame:

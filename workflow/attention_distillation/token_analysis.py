@@ -18,7 +18,7 @@ from .records import InputError, replacing
 
 TARGETS = ("answer", "question")
 PERCENTILES = (90, 95)
-_DUMP = ("instance", "passage", "attention", "similarity_answer", "similarity_question")
+_DUMP = ("instance", "passage", "attention", "similarity_answer", "similarity_question", "answer_bearing")
 
 
 # ------------------------------------------------------------------ targets
@@ -152,13 +152,13 @@ def analyse_units(frame: pd.DataFrame, percentiles: Sequence[int] = PERCENTILES)
 
     Args:
         frame: one dump, rows in any order: ``instance, passage, attention, similarity_answer,
-            similarity_question`` (NaN where the question has no noun).
+            similarity_question`` (NaN where the question has no noun), ``answer_bearing``.
         percentiles: those of similarity, 0 to 100.
 
     Returns:
-        A row per unit: ``instance, passage`` and for each target and percentile ``attention_<t>_<p>`` (0 to 1; NaN
-        without a target), ``spearman_<t>_<p>`` (NaN where undefined: constant, or under 3 near tokens) and
-        ``nearest_<t>_<p>`` (how many near tokens).
+        A row per unit: ``instance, passage, mass`` (S_i, the sum of its attention), ``answer_bearing``, and for each
+        target and percentile ``attention_<t>_<p>`` (0 to 1; NaN without a target), ``spearman_<t>_<p>`` (NaN where
+        undefined: constant, or under 3 near tokens) and ``nearest_<t>_<p>`` (how many near tokens).
     """
     frame = frame.iloc[np.lexsort((frame["passage"], frame["instance"]))]
     instance, passage = frame["instance"].to_numpy(), frame["passage"].to_numpy()
@@ -166,9 +166,10 @@ def analyse_units(frame: pd.DataFrame, percentiles: Sequence[int] = PERCENTILES)
     first[1:] = (instance[1:] != instance[:-1]) | (passage[1:] != passage[:-1])
     unit, units = np.cumsum(first) - 1, int(first.sum())
     raw = frame["attention"].to_numpy(dtype=np.float64)
-    total = np.bincount(unit, raw, minlength=units)[unit]
-    share = np.divide(raw, total, out=np.full(len(raw), np.nan), where=total > 0)
-    result = {"instance": instance[first], "passage": passage[first]}
+    mass = np.bincount(unit, raw, minlength=units)
+    share = np.divide(raw, mass[unit], out=np.full(len(raw), np.nan), where=mass[unit] > 0)
+    result = {"instance": instance[first], "passage": passage[first], "mass": mass}
+    result["answer_bearing"] = frame["answer_bearing"].to_numpy(dtype=bool)[first]
     for target in TARGETS:
         similar = frame[f"similarity_{target}"].to_numpy(dtype=np.float64)
         has = ~np.isnan(similar)

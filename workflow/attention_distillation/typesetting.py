@@ -71,6 +71,17 @@ LAYOUTS = {
         _SCORES,
         spread=True,
     ),
+    "signal": Layout(
+        "What the reader's attention would tell a retriever, over questions of which some passages shown bear an "
+        "answer and some do not: how often the most attended passage (S_i of eq. 1) bears one; the same with each "
+        "place's mean taken off; how often chance would; the share of attention in the last, worst-ranked place.",
+        (
+            Column("", "Picks an answer", "S", "picks"),
+            Column("", "Place's mean off", "S", "picks_centred"),
+            Column("", "Chance", "S", "chance"),
+            Column("", "Share of last place", "S", "last_place"),
+        ),
+    ),
     "table2": Layout(
         "Average attention and Spearman correlation over answer-related and question-related tokens, "
         "decoder-only readers. The highest values are bold on the first dataset and underlined on the second.",

@@ -31,7 +31,7 @@ rule analyse_tokens:
 
 
 rule make_tables:
-    """Tables 1 to 4, Appendix C and paired differences, with bootstrap intervals."""
+    """Tables 1 to 4, Appendix C, what the signal tells, and paired differences, with bootstrap intervals."""
     input:
         units=f"{ROOT}/analysis/units.parquet",
         predictions=run_files("predictions.jsonl"),
@@ -41,10 +41,11 @@ rule make_tables:
         report(f"{TABLES}/table3.csv", caption="../report/table3.rst", category="Tables"),
         report(f"{TABLES}/table4.csv", caption="../report/table4.rst", category="Tables"),
         report(f"{TABLES}/appendix_c.csv", caption="../report/appendix_c.rst", category="Tables"),
+        report(f"{TABLES}/signal.csv", caption="../report/signal.rst", category="Tables"),
         report(f"{TABLES}/differences.csv", caption="../report/differences.rst", category="Tables"),
         expand(
             f"{TABLES}/{{table}}.{{kind}}",
-            table=["table1", "table2", "table3", "table4", "appendix_c"],
+            table=["table1", "table2", "table3", "table4", "appendix_c", "signal"],
             kind=["md", "tex"],
         ),
         f"{TABLES}/differences.md",

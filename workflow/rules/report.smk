@@ -21,14 +21,27 @@ rule claims:
         rules.judge_claims.output,
 
 
+use rule analyse_tokens as analyse_controls with:
+    input:
+        dumps=run_files("attention.parquet", experiments=CONTROLLED),
+    output:
+        units=f"{ROOT}/analysis/controls.parquet",
+    log:
+        f"{LOGS}/analyse_controls.log",
+    benchmark:
+        f"{LOGS}/analyse_controls.tsv"
+
+
 rule tabulate_controls:
-    """EM, F1 and HR@k of the controls beside the paper's experiments."""
+    """EM, F1 and HR@k of the controls beside the paper's experiments, and what their readers' attention tells."""
     input:
         predictions=run_files("predictions.jsonl", experiments=CONTROLLED),
-        metrics=run_files("metrics.json", experiments=CONTROLLED),
+        units=f"{ROOT}/analysis/controls.parquet",
     output:
         report(f"{TABLES}/controls.csv", caption="../report/controls.rst", category="Controls"),
         f"{TABLES}/controls.md",
+        report(f"{TABLES}/controls_signal.csv", caption="../report/signal.rst", category="Controls"),
+        f"{TABLES}/controls_signal.md",
     log:
         f"{LOGS}/tabulate_controls.log",
     benchmark:

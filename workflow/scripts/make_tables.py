@@ -17,7 +17,9 @@ measures = {
     **tables.unit_measures(units, token_analysis.PERCENTILES, replicates),
 }
 undefined = tables.undefined_rows(units, token_analysis.PERCENTILES)
-for name, rows in tables.by_table(tables.as_rows(measures), undefined, labels["decoder_only"]).items():
+parts = tables.by_table(tables.as_rows(measures), undefined, labels["decoder_only"])
+parts["signal"] = tables.as_rows(tables.signal_measures(units, replicates))
+for name, rows in parts.items():
     notes = typesetting.footer(labels, rows, origins, replicates)
     tables.write_rows(folder / f"{name}.csv", rows)
     typesetting.write_text(folder / f"{name}.md", typesetting.markdown(name, rows, labels, notes))
