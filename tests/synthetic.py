@@ -14,6 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from attention_distillation.labels import PUBLISHED
+from attention_distillation.records import dump_schema
+
 VERSIONS = {"numpy": "2.4", "torch": "2.13"}
 
 
@@ -35,15 +38,8 @@ EFFECTS = {
     "atlas": Effect(3.0, 1.0, 0.80, 0.90),
     "perplexity": Effect(0.0, 0.0, 0.40, 0.70),
 }
-TITLES = {
-    "checkpoint": "Off-the-shelf Checkpoint",
-    "off_the_shelf": "Off-the-shelf Distillation",
-    "step1": "Fine-tuned Distillation (Step1)",
-    "step2": "Fine-tuned Distillation (Step2)",
-    "atlas": "Atlas-large Distillation",
-    "perplexity": "Perplexity Distillation",
-}
-DATASET_TITLES = {"nq": "NQ", "triviaqa": "TriviaQA"}
+TITLES = PUBLISHED["experiments"]
+DATASET_TITLES = PUBLISHED["datasets"]
 
 
 def labels(datasets=("nq", "triviaqa"), seeds=(0,), scale="miniature") -> dict:
@@ -68,21 +64,7 @@ def dump_table(generator, effect: Effect, instances: int, passages: int = 5, tok
     pull = (1 + level) * (effect.answer * answer + effect.question * question)
     attention = np.exp(pull + generator.normal(0, 0.7, size)) * 1e-3
     nouns = instance % 10 != 9
-    schema = pa.schema(
-        [
-            ("instance", pa.int32()),
-            ("passage", pa.int8()),
-            ("passage_row", pa.int64()),
-            ("token", pa.int16()),
-            ("token_text", pa.string()),
-            ("attention", pa.float32()),
-            ("similarity_answer", pa.float32()),
-            ("similarity_question", pa.float32()),
-            ("segment", pa.string()),
-            ("answer_bearing", pa.bool_()),
-        ],
-        metadata={"provenance": json.dumps(origin or {})},
-    )
+    schema = dump_schema().with_metadata({"provenance": json.dumps(origin or {})})
     columns = [
         instance * 2,
         passage,
