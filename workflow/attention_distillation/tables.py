@@ -206,7 +206,7 @@ def signal_frame(units: pd.DataFrame) -> pd.DataFrame:
     for run, part in units.groupby(["dataset", "experiment", "seed"], sort=False):
         mass = part.pivot(index="instance", columns="passage", values="mass").fillna(0.0)
         bears = part.pivot(index="instance", columns="passage", values="answer_bearing").fillna(False).to_numpy(bool)
-        values, instances = mass.to_numpy(), mass.index
+        values, instances = mass.to_numpy(dtype=np.float64), mass.index
         flat = np.isclose(values.max(1), values.min(1), rtol=1e-4)
         found = {
             "picks": bears[np.arange(len(bears)), values.argmax(1)],

@@ -219,7 +219,10 @@ def read_dump(path: str | Path) -> tuple[pd.DataFrame, dict]:
 
 
 def write_units(path: str | Path, parts: Iterable[tuple[str, str, int, pd.DataFrame, dict]]) -> None:
-    """Write ``units.parquet`` from (dataset, experiment, seed, units, the dump's provenance), one part a run."""
+    """Write ``units.parquet`` from (dataset, experiment, seed, units, the dump's provenance), one part a run.
+
+    Values are float32: seven digits of what tables tell with three, in half the room.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -229,6 +232,7 @@ def write_units(path: str | Path, parts: Iterable[tuple[str, str, int, pd.DataFr
         origins[f"{dataset}/{experiment}/seed{seed}"] = origin
     whole = pd.concat(frames, ignore_index=True)
     whole = whole[["dataset", "experiment", "seed", *frames[0].columns[:-3]]]
+    whole = whole.astype({name: np.float32 for name in whole.select_dtypes(np.float64)})
     table = pa.Table.from_pandas(whole, preserve_index=False).replace_schema_metadata(
         {"provenance": json.dumps(origins, sort_keys=True)}
     )
