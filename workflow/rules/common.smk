@@ -27,6 +27,7 @@ ROOT = f"results/{SCALE.name}"
 LOGS = f"logs/{SCALE.name}"
 SOURCES = "results/sources"
 UNTRAINED = ("initial", "random")
+MODEL_ENV = "../../envs/gpu.yaml" if SCALE.compute.gpus else "../../envs/cpu.yaml"  # with --sdm conda
 NEVER = "(?!)"
 
 

@@ -20,7 +20,7 @@ rule evaluate_run:
     wildcard_constraints:
         experiment=one_of(SCALE.experiments),
     conda:
-        "../../envs/cpu.yaml"
+        MODEL_ENV
     threads: SCALE.compute.evaluate_threads
     resources:
         gpu=SCALE.compute.gpus,

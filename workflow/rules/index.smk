@@ -36,7 +36,7 @@ rule embed_corpus:
     wildcard_constraints:
         origin="|".join(UNTRAINED),
     conda:
-        "../../envs/cpu.yaml"
+        MODEL_ENV
     threads: SCALE.compute.embed_threads
     resources:
         gpu=SCALE.compute.gpus,
@@ -81,7 +81,7 @@ rule retrieve_passages:
     wildcard_constraints:
         origin="|".join(UNTRAINED),
     conda:
-        "../../envs/cpu.yaml"
+        MODEL_ENV
     threads: SCALE.compute.embed_threads
     resources:
         gpu=SCALE.compute.gpus,

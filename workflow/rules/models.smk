@@ -19,7 +19,7 @@ rule pretrain_model:
     wildcard_constraints:
         kind=one_of((PRETRAINED or settings.MODEL_KINDS) if SCALE.models.pretraining else []),
     conda:
-        "../../envs/cpu.yaml"
+        MODEL_ENV
     threads: SCALE.compute.train_threads
     resources:
         gpu=SCALE.compute.gpus,

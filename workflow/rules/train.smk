@@ -22,10 +22,10 @@ rule train_run:
         f"{LOGS}/train_run/{{dataset}}.{{experiment}}.seed{{seed}}.tsv"
     wildcard_constraints:
         experiment=one_of(name for name, experiment in SCALE.experiments.items() if experiment.train),
-    conda:
-        "../../envs/cpu.yaml"
-    threads: SCALE.compute.train_threads
     priority: 1  # what takes longest starts first
+    conda:
+        MODEL_ENV
+    threads: SCALE.compute.train_threads
     resources:
         gpu=SCALE.compute.gpus,
     params:
