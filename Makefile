@@ -4,12 +4,12 @@ CORES ?= 2
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo tables cached test lint schemas
+.PHONY: help demo tables cached test test-slurm lint schemas
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-.venv/.ready: envs/requirements.txt envs/requirements-tables.txt
+.venv/.ready: envs/requirements.txt envs/requirements-models.txt envs/requirements-tables.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --requirement envs/requirements.txt
 	touch $@
@@ -37,8 +37,11 @@ cached: ## keep the artifacts of results/miniature for 'make tables'
 		../cached/miniature
 	du -sh results/cached/miniature
 
-test: .venv/.ready-dev ## all tests
+test: .venv/.ready-dev ## the tests
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest
+
+test-slurm: .venv/.ready-dev ## the workflow on a SLURM, started here for it (as root, on Debian)
+	OMP_NUM_THREADS=1 tests/cluster/with_slurm.sh .venv/bin/python -m pytest tests/cluster
 
 schemas: .venv/.ready ## JSON Schemas of config and scales, for editors
 	PYTHONPATH=workflow .venv/bin/python -c "from attention_distillation import records, settings; \
