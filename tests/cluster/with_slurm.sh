@@ -56,7 +56,7 @@ configure() {
 		KillWait=5
 		MessageTimeout=60
 		GresTypes=gpu
-		NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=256000 Gres=gpu:1 State=UNKNOWN
+		NodeName=$host NodeAddr=127.0.0.1 CPUs=$(env --unset=OMP_NUM_THREADS nproc) RealMemory=256000 Gres=gpu:1 State=UNKNOWN
 		PartitionName=tests Nodes=$host Default=YES MaxTime=INFINITE State=UP
 	END
 	printf '%s\n' "$mark" "NodeName=$host Name=gpu File=/dev/null" >"$etc/gres.conf"
