@@ -66,7 +66,7 @@ def main() -> None:
     notes.append(
         f"{options.passages:,} passages; in the corpus's order padding adds {100 * (waste - 1):.0f} % of tokens"
     )
-    notes.append("the three ways' vectors agree; tokenising is real in cost only for a word-level tokenizer")
+    notes.append("the three ways' vectors agree; the tokenizer is word-level")
     common.tell("Embedding a corpus", rows, notes, options)
 
 
