@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from attention_distillation import downloads
-from attention_distillation.downloads import Source, check_disk, fetch, model_row, read_sources, rows_for, verify
+from attention_distillation import downloads, room
+from attention_distillation.downloads import Source, fetch, model_row, read_sources, rows_for, verify
 from attention_distillation.records import InputError, read_json
 from attention_distillation.settings import WORKFLOW
 
@@ -337,9 +337,9 @@ def test_jobs_that_record_at_once_lose_nothing(tmp_path):
 
 
 def test_too_small_a_disk(server, row, get, monkeypatch, tmp_path):
-    check_disk(tmp_path / "not" / "there", 1)
-    usage = downloads.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    room.check_disk(tmp_path / "not" / "there", 1)
+    usage = room.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(InputError, match=r"GB are free; make room"):
         get(row)
 

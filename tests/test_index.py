@@ -65,6 +65,15 @@ def test_shards_hold_what_the_whole_holds_and_what_embedding_directly_gives(embe
     assert isinstance(whole, np.memmap) and not whole.flags.writeable
 
 
+@pytest.mark.parametrize("block", [1, 7, 29])
+def test_a_shard_is_the_same_whatever_block_it_is_made_in(monkeypatch, embedded, block):
+    corpus, _, embed = embedded
+    (whole,) = index.open_shards([embed("at-once.npy", (3, len(corpus)))])
+    monkeypatch.setattr(index, "BLOCK_ROWS", block)
+    (made,) = index.open_shards([embed(f"block-{block}.npy", (3, len(corpus)))])
+    assert made.shape == whole.shape and np.allclose(made, whole, atol=1e-5)
+
+
 def test_half_precision_shards(embedded):
     corpus, _, embed = embedded
     full, half = index.open_shards([embed("a.npy", (0, 30)), embed("b.npy", (0, 30), dtype="float16")])
@@ -138,6 +147,26 @@ def test_as_many_as_there_are():
     assert (np.sort(rows, 1) == np.arange(7)).all()
 
 
+def test_a_search_keeps_no_page_of_the_shards(tmp_path, monkeypatch):
+    """60 MB on disk: what a search has read of them is not the process's any more."""
+    monkeypatch.setattr(index, "BLOCK_ROWS", 2**14)
+    np.save(tmp_path / "s.npy", vectors(240_000, 64))
+    shards = index.open_shards([tmp_path / "s.npy"])
+    index.ExactIndex(shards).search(vectors(1, 64, seed=1), 5)  # what FAISS loads is not counted
+    before = _mapped()
+    shards[0].sum()
+    assert _mapped() - before > 50  # so large would it be
+    _, rows = index.ExactIndex(shards).search(vectors(2, 64, seed=1), 5)
+    assert _mapped() - before < 10
+    assert rows.tolist() == tiny.naive_search(np.asarray(shards[0]), vectors(2, 64, seed=1), 5)[1].tolist()
+
+
+def _mapped() -> float:
+    """Pages of files that this process holds, MB."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith("RssFile"))
+
+
 def test_search_does_not_change_the_shards():
     matrix = vectors(20)
     matrix.flags.writeable = False
@@ -161,6 +190,18 @@ def test_the_matrix_in_memory_is_the_same_up_to_bfloat16():
     assert len(dense) == 200 and scores.dtype == np.float32 and rows.dtype == np.int64
     assert index.recall(dense, found, questions, 5) > 0.9
     assert np.allclose(scores, found.search(questions, 5)[0], atol=0.15)
+
+
+@pytest.mark.parametrize("scores", [1, 200, 500])
+def test_a_gpu_search_takes_as_many_questions_at_a_time_as_fit(monkeypatch, scores):
+    """200 passages: one question at a time, one, two; the answers stay in the questions' order."""
+    matrix, questions = whole_numbers(200), whole_numbers(7, seed=1) + vectors(7, 4, seed=2) / 8
+    dense = index.TorchIndex(split(matrix, 2), "cpu")
+    at_once = dense.search(questions, 5)
+    monkeypatch.setattr(index, "SCORES_AT_ONCE", scores)
+    one, two = dense.search(questions, 5)
+    assert one.shape == two.shape == (7, 5)
+    assert np.allclose(one, at_once[0], atol=1e-6)
 
 
 def test_compressed_search_and_its_recall():

@@ -336,3 +336,22 @@ def test_a_dump_keeps_its_schema_and_tells_undefined_as_null(tmp_path):
     assert json.loads(table.schema.metadata[b"provenance"]) == {"seed": 1}
     records.write_dump(path, [], {})
     assert len(pq.read_table(path)) == 0
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 100])
+def test_passages_one_after_another(tmp_path, batch):
+    passages = [Passage(str(n), f"t{n}", f"text {n}") for n in range(10)]
+    records.write_passages(tmp_path / "p.arrow", passages, batch=4)
+    parts = list(records.iterate_passages(tmp_path / "p.arrow", batch))
+    assert [pair for part in parts for pair in part] == [(p.title, p.text) for p in passages]
+    assert max(map(len, parts)) == min(batch, 4)
+
+
+def test_pages_that_were_given_back_are_read_again(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(100_000))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    part = mapped[500:600]
+    total = mapped.sum()
+    records.give_back(mapped)
+    records.give_back(np.arange(3))  # nothing is mapped: nothing to do
+    assert mapped.sum() == total and part.tolist() == list(range(500, 600))

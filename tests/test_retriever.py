@@ -118,7 +118,7 @@ def test_the_tokenised_corpus_is_what_tokenising_directly_gives(tmp_path, encode
     passages = [Passage(str(i), "" if i % 3 else "ada bay", " ".join(TEXTS[: 1 + i % 4])) for i in range(20)]
     records.write_passages(tmp_path / "p.arrow", passages)
     tokens, offsets = tmp_path / "tokens.npy", tmp_path / "offsets.npy"
-    tokenise_corpus(encoder.tokenizer, records.open_passages(tmp_path / "p.arrow"), 16, tokens, offsets, batch=batch)
+    tokenise_corpus(encoder.tokenizer, tmp_path / "p.arrow", 16, tokens, offsets, batch=batch)
     direct = encoder.tokenise([passage_text(p.title, p.text) for p in passages], 16)
     corpus = TokenisedCorpus(tokens, offsets)
     assert len(corpus) == 20 and corpus.lengths(3, 9).tolist() == [len(row) for row in direct[3:9]]
@@ -139,8 +139,7 @@ def test_a_large_vocabulary_takes_four_bytes_a_token(tmp_path, encoder):
             return {"input_ids": [[65536, 3] for _ in texts]}
 
     records.write_passages(tmp_path / "p.arrow", [Passage("a", "", "x"), Passage("b", "", "y")])
-    corpus = records.open_passages(tmp_path / "p.arrow")
-    tokenise_corpus(Large(), corpus, 16, tmp_path / "t.npy", tmp_path / "o.npy")
+    tokenise_corpus(Large(), tmp_path / "p.arrow", 16, tmp_path / "t.npy", tmp_path / "o.npy")
     assert np.load(tmp_path / "t.npy").dtype == np.uint32
     assert TokenisedCorpus(tmp_path / "t.npy", tmp_path / "o.npy")[[1]][0].tolist() == [65536, 3]
 

@@ -175,6 +175,17 @@ def test_a_fixed_retriever_computes_nothing(material, tmp_path, monkeypatch):
     assert not (tmp_path / "state.index").exists()
 
 
+def test_a_refresh_drops_the_old_index_before_it_builds_the_new(material, tmp_path, monkeypatch):
+    """Two of them would be twice 32 GB at the paper's scale."""
+    made = trainer(material, tmp_path, ["retriever"], steps=2, refresh_every=2)
+    made.refresh()
+    assert made._index is not None
+    seen, build = [], index.build
+    monkeypatch.setattr(index, "build", lambda *given: (seen.append(made._index), build(*given))[1])
+    made.refresh()
+    assert seen == [None] and made._index is not None
+
+
 def test_a_trained_retriever_reads_the_index_of_its_last_refresh(material, tmp_path):
     made = trainer(material, tmp_path, ["retriever"], steps=4, refresh_every=4, learning_rate=1e-2, warmup_steps=0)
     made.run()

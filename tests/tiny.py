@@ -39,7 +39,7 @@ def corpus_files(folder: Path, world: World = WORLD) -> tuple[Path, TokenisedCor
     """``passages.arrow`` and the tokenised corpus of a world."""
     path, tokens, offsets = folder / "passages.arrow", folder / "tokens.npy", folder / "offsets.npy"
     records.write_passages(path, miniature.passages(world))
-    retriever.tokenise_corpus(words(), records.open_passages(path), RETRIEVAL.passage_max_tokens, tokens, offsets)
+    retriever.tokenise_corpus(words(), path, RETRIEVAL.passage_max_tokens, tokens, offsets)
     return path, TokenisedCorpus(tokens, offsets)
 
 

@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from .downloads import check_disk
 from .records import InputError
+from .room import check_disk
 
 
 def unpack(archive: str | Path, folder: str | Path) -> Path:

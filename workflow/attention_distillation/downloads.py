@@ -13,7 +13,6 @@ import hashlib
 import os
 import random
 import re
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -24,6 +23,7 @@ import requests
 from tqdm import tqdm
 
 from .records import InputError, read_json, write_json
+from .room import check_disk
 
 CHUNK = 1 << 16
 LONGEST_WAIT = 900.0
@@ -136,23 +136,6 @@ def as_row(row: Source) -> dict:
 
 
 # ------------------------------------------------------------------ checks
-
-
-def check_disk(path: str | Path, bytes_needed: float) -> None:
-    """Refuse to begin what the disk under ``path`` cannot hold.
-
-    Raises:
-        InputError: says what is needed and what is free, in GB.
-    """
-    place = Path(path).absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if bytes_needed > free:
-        raise InputError(
-            f"{path}: needs {bytes_needed / 1e9:,.1f} GB and {free / 1e9:,.1f} GB are free; "
-            "make room, or link 'results' to a larger disk."
-        )
 
 
 def sha256(path: str | Path) -> str:

@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .downloads import Source, check_disk, locked, record, sha256, wait
+from .downloads import Source, locked, record, sha256, wait
 from .records import InputError, replacing
+from .room import check_disk
 
 MODEL_FILES = (
     *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),

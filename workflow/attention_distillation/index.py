@@ -1,8 +1,9 @@
 """Vectors to the k nearest: embedding shards on disk, and search over them.
 
-A shard is a ``.npy`` of float32 or float16, (passages, d), memory-mapped by whoever reads it. Exact search hands
-FAISS the mapped shards as they lie: nothing is copied, and memory does not grow with the corpus. On a GPU the shards
-are one bfloat16 matrix there. IVF-PQ is for machines that can hold neither; its recall against exact is measured.
+A shard is a ``.npy`` of float32 or float16, (passages, d), memory-mapped by whoever reads it. Whoever goes through
+the corpus, to embed it or to search it, does so a block at a time and lets go of each: memory does not grow with the
+corpus (benchmarks/corpus_scale.py). On a GPU the shards are one bfloat16 matrix there. IVF-PQ is for machines that can
+hold neither; its recall against exact is measured.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from .records import InputError, read_json, replacing, write_json
+from .records import InputError, give_back, read_json, replacing, write_json
 
 if TYPE_CHECKING:
     from .retriever import Retriever, TokenisedCorpus
 
-BLOCK_ROWS = 2**18
+BLOCK_ROWS = 2**16
+"""Passages held in memory at a time: 200 MB of float32 at d = 768, and enough to sort by length."""
+SCORES_AT_ONCE = 2**30
+"""Scores that a search on a GPU holds at a time: 2 GB of bfloat16, 51 questions on 21 million passages."""
 
 
 def shard_bounds(passages: int, shard: int, shards: int) -> tuple[int, int]:
@@ -40,21 +44,25 @@ def embed_shard(
     dtype: str = "float32",
     progress: bool = True,
 ) -> None:
-    """Embed the passages between ``bounds`` into the shard ``path``, batches sorted by length."""
+    """Embed the passages between ``bounds`` into the shard ``path``, batches sorted by length within a block."""
     import torch
 
     from .retriever import length_batches
 
     start, stop = bounds
-    with replacing(path) as part, torch.inference_mode():
-        shard = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=(stop - start, retriever.size))
+    kind = np.dtype(dtype)
+    with replacing(path) as part, open(part, "wb") as file, torch.inference_mode():
+        shape = (stop - start, retriever.size)
+        np.lib.format.write_array_header_1_0(file, {"descr": kind.str, "fortran_order": False, "shape": shape})
         bar = tqdm(total=stop - start, desc="embedding", unit="passage", mininterval=5, disable=not progress)
-        for rows in length_batches(corpus.lengths(start, stop), batch_tokens):
-            shard[rows] = retriever(corpus[rows + start]).float().cpu().numpy()
-            bar.update(len(rows))
+        for first in range(start, stop, BLOCK_ROWS):
+            block = np.empty((min(BLOCK_ROWS, stop - first), retriever.size), kind)
+            for rows in length_batches(corpus.lengths(first, first + len(block)), batch_tokens):
+                block[rows] = retriever(corpus[rows + first]).float().cpu().numpy()
+                bar.update(len(rows))
+            file.write(block.tobytes())
+            corpus.give_back()
         bar.close()
-        shard.flush()
-        del shard
 
 
 def leave(folder: str | Path, checkpoint: str | Path, retrieval) -> None:
@@ -106,6 +114,7 @@ class ExactIndex:
             for start in range(0, len(shard), BLOCK_ROWS):
                 block = np.ascontiguousarray(shard[start : start + BLOCK_ROWS], dtype=np.float32)
                 found, places = _nearest(questions, block, k)
+                give_back(shard)
                 scores = np.concatenate([scores, found], 1)
                 rows = np.concatenate([rows, places.astype(np.int64) + begin + start], 1)
                 order = np.lexsort((rows, -scores))[:, :k]
@@ -128,7 +137,7 @@ def _nearest(questions: np.ndarray, block: np.ndarray, k: int) -> tuple[np.ndarr
 
 
 class TorchIndex:
-    """Exact search on a GPU: one bfloat16 matrix, one product and top-k a batch of questions."""
+    """Exact search on a GPU: one bfloat16 matrix, one product and top-k for as many questions as memory allows."""
 
     def __init__(self, shards: Sequence[np.ndarray], device) -> None:
         import torch
@@ -137,8 +146,9 @@ class TorchIndex:
         begin = 0
         for shard in shards:
             for start in range(0, len(shard), BLOCK_ROWS):
-                block = torch.from_numpy(np.ascontiguousarray(shard[start : start + BLOCK_ROWS]))
+                block = torch.from_numpy(np.array(shard[start : start + BLOCK_ROWS]))
                 self._matrix[begin + start : begin + start + len(block)] = block.to(device)
+                give_back(shard)
             begin += len(shard)
 
     def __len__(self) -> int:
@@ -148,9 +158,11 @@ class TorchIndex:
         """As :meth:`ExactIndex.search`."""
         import torch
 
-        vectors = torch.from_numpy(questions).to(self._matrix)
-        scores, rows = (vectors @ self._matrix.T).topk(k, dim=1)
-        return scores.float().cpu().numpy(), rows.cpu().numpy()
+        found = []
+        for part in torch.from_numpy(questions).split(max(1, SCORES_AT_ONCE // len(self._matrix))):
+            scores, rows = (part.to(self._matrix) @ self._matrix.T).topk(k, dim=1)
+            found.append((scores.float().cpu().numpy(), rows.cpu().numpy()))
+        return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
 
 class CompressedIndex:
@@ -178,6 +190,7 @@ class CompressedIndex:
         for shard in shards:
             for start in range(0, len(shard), BLOCK_ROWS):
                 self._index.add(np.ascontiguousarray(shard[start : start + BLOCK_ROWS], dtype=np.float32))
+                give_back(shard)
         self._index.nprobe = probes
 
     def __len__(self) -> int:

@@ -17,6 +17,7 @@ import contextlib
 import csv
 import hashlib
 import json
+import mmap
 import os
 import platform
 import subprocess
@@ -229,6 +230,31 @@ def open_passages(path: str | Path):
     from datasets import Dataset
 
     return Dataset.from_file(str(path))
+
+
+def iterate_passages(path: str | Path, batch: int) -> Iterator[list[tuple[str, str]]]:
+    """(title, text) of all passages in order, at most ``batch`` at a time; memory holds what was written together.
+
+    A memory-mapped corpus would stay in memory once read, as far as limits on a job's memory can tell.
+    """
+    import pyarrow as pa
+
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+        for written in stream:
+            for start in range(0, len(written), batch):
+                part = written.slice(start, batch)
+                yield list(zip(part["title"].to_pylist(), part["text"].to_pylist(), strict=True))
+
+
+def give_back(mapped) -> None:
+    """Let go of the pages of a ``numpy.memmap`` opened to read: they are read again when they are looked at again.
+
+    Whoever goes through a file larger than memory calls it now and then. The kernel takes such pages back when it
+    must, but until then they count as the job's own memory where a cluster limits it.
+    """
+    mapping = getattr(mapped, "_mmap", None)  # None: an array in memory
+    if mapping is not None:
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 # ------------------------------------------------------------------ questions

@@ -6,7 +6,9 @@ the first index, a refresh in training or the final one, reads those.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .records import replacing
+from .records import give_back, iterate_passages, replacing
 
 
 class Retriever(nn.Module):
@@ -115,37 +117,59 @@ class TokenisedCorpus:
         """Tokens of the passages from ``start`` to before ``stop``."""
         return np.diff(self._offsets[start : stop + 1])
 
+    def give_back(self) -> None:
+        """Let go of the pages read so far (:func:`records.give_back`)."""
+        give_back(self._tokens)
+        give_back(self._offsets)
+
 
 def tokenise_corpus(
-    retriever_tokenizer, corpus, max_tokens: int, tokens: str | Path, offsets: str | Path, batch: int = 4096
-) -> None:
+    retriever_tokenizer, passages: str | Path, max_tokens: int, tokens: str | Path, offsets: str | Path,
+    batch: int = 4096,
+) -> None:  # fmt: skip
     """Write the corpus's token rows end to end (``tokens``) and where each starts (``offsets``).
 
     Args:
         retriever_tokenizer: a fast tokenizer.
-        corpus: as :func:`records.open_passages` gives it.
+        passages: ``passages.arrow``.
         tokens: ``.npy`` of uint16 (uint32 for a larger vocabulary).
         offsets: ``.npy`` of int64, passages + 1 long.
 
-    Memory holds one batch: rows go to a raw file whose header is written last.
+    Memory holds one batch, however large the corpus.
     """
     kind = np.uint16 if len(retriever_tokenizer) <= 2**16 else np.uint32
-    starts = np.zeros(len(corpus) + 1, dtype=np.int64)
-    with replacing(tokens) as part, open(part, "wb") as file:
-        header = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": (10**15,)}
-        np.lib.format.write_array_header_1_0(file, header)  # room for any length; rewritten below
-        begin = file.tell()
-        for start in tqdm(range(0, len(corpus), batch), desc="tokenising", unit="batch", mininterval=5):
-            rows = corpus[start : start + batch]
-            texts = [passage_text(*pair) for pair in zip(rows["title"], rows["text"], strict=True)]
-            ids = retriever_tokenizer(texts, truncation=True, max_length=max_tokens, return_attention_mask=False)
-            for number, row in enumerate(ids["input_ids"], start + 1):
-                starts[number] = len(row)
-            file.write(np.fromiter((i for row in ids["input_ids"] for i in row), dtype=kind).tobytes())
-        np.cumsum(starts, out=starts)
+    with _growing(tokens, kind) as add_tokens, _growing(offsets, np.int64) as add_offsets:
+        add_offsets(np.zeros(1, np.int64))
+        end = 0
+        bar = tqdm(desc="tokenising", unit="passage", mininterval=5)
+        for texts in iterate_passages(passages, batch):
+            rows = retriever_tokenizer(
+                [passage_text(title, text) for title, text in texts],
+                truncation=True, max_length=max_tokens, return_attention_mask=False,
+            )["input_ids"]  # fmt: skip
+            add_tokens(np.fromiter(chain.from_iterable(rows), kind))
+            ends = end + np.cumsum([len(row) for row in rows], dtype=np.int64)
+            add_offsets(ends)
+            end = int(ends[-1])
+            bar.update(len(rows))
+        bar.close()
+
+
+@contextlib.contextmanager
+def _growing(path: str | Path, kind: type) -> Iterator[Callable[[np.ndarray], None]]:
+    """A one-dimensional ``.npy`` written piece by piece: its header, which says how long it is, is written last."""
+    with replacing(path) as part, open(part, "wb") as file:
+        header = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": (10**15,)}  # room for any length
+        np.lib.format.write_array_header_1_0(file, header)
+        begin, length = file.tell(), 0
+
+        def add(values: np.ndarray) -> None:
+            nonlocal length
+            file.write(values.astype(kind, copy=False).tobytes())
+            length += len(values)
+
+        yield add
         file.seek(0)
-        np.lib.format.write_array_header_1_0(file, {**header, "shape": (int(starts[-1]),)})
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (length,)})
         if file.tell() != begin:
             raise RuntimeError("the header of a .npy file changed its length")
-    with replacing(offsets) as part, open(part, "wb") as file:
-        np.save(file, starts)

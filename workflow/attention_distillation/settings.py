@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from .records import SPLITS, InputError
 from .validation import Strict, did_you_mean, lines, validated
@@ -200,6 +200,15 @@ class Compute(Strict):
     batch_size: Count = Field(16, description="questions a batch in generation and analysis")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16 only where there is a GPU")
     gpus: Natural = Field(0, description="GPUs a job that runs a model asks the cluster for")
+    device: str = Field("cpu", description="what 'snakemake plan' plans for: a row of workflow/reference/devices.yaml")
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        known = yaml.safe_load((WORKFLOW / "reference" / "devices.yaml").read_text(encoding="utf-8"))
+        if name not in known:
+            raise ValueError(f"there is no device '{name}'{did_you_mean(name, known)}")
+        return name
 
 
 class Scale(Strict):

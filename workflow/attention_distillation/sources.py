@@ -16,8 +16,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .archives import sound, unpack
-from .downloads import FID_INDEX, Source, check_disk, verify
+from .downloads import FID_INDEX, Source, verify
 from .records import InputError, Passage, Question, read_jsonl, write_json, write_passages, write_questions
+from .room import check_disk
 
 SIZES = {  # Appendix D
     "nq": {"train": 79_168, "dev": 8_757, "test": 3_610},

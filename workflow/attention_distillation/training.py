@@ -157,6 +157,7 @@ class Trainer:
 
     def refresh(self) -> None:
         """Embed the corpus with the current retriever: the same shards, by the same code, as the first index."""
+        self._index = None  # two of them do not fit: the paper's corpus takes 32 GB of a GPU
         self.retriever.eval()
         paths = []
         for shard in range(self.retrieval.shards):

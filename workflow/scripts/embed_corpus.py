@@ -6,7 +6,7 @@ runtime.start(snakemake)
 
 from pathlib import Path
 
-from attention_distillation import index
+from attention_distillation import index, room
 from attention_distillation.settings import Retrieval
 
 retrieval = Retrieval(**snakemake.params.retrieval)
@@ -18,11 +18,13 @@ if not index.take_over(left_by_training, folder, retrieval, shard, output):
 
     runtime.torch_threads(snakemake)
     corpus = TokenisedCorpus(snakemake.input.tokens, snakemake.input.offsets)
+    start, stop = index.shard_bounds(len(corpus), shard, retrieval.shards)
+    room.check_embedding(output, stop - start, folder, retrieval, on_gpu=runtime.device() != "cpu")
     with runtime.autocast(snakemake.params.precision):
         index.embed_shard(
             Retriever.load(folder).to(runtime.device()).eval(),
             corpus,
-            index.shard_bounds(len(corpus), shard, retrieval.shards),
+            (start, stop),
             output,
             batch_tokens=retrieval.batch_tokens,
             dtype=retrieval.dtype,

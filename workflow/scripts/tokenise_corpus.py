@@ -6,11 +6,13 @@ runtime.start(snakemake)
 
 from transformers import AutoTokenizer
 
-from attention_distillation import records, retriever
+from attention_distillation import retriever, room
 
+tokenizer = AutoTokenizer.from_pretrained(snakemake.input.retriever)
+room.check_tokenising(snakemake.output.tokens, snakemake.input.passages, len(tokenizer))
 retriever.tokenise_corpus(
-    AutoTokenizer.from_pretrained(snakemake.input.retriever),
-    records.open_passages(snakemake.input.passages),
+    tokenizer,
+    snakemake.input.passages,
     snakemake.params.max_tokens,
     snakemake.output.tokens,
     snakemake.output.offsets,

@@ -6,7 +6,7 @@ runtime.start(snakemake)
 
 from pathlib import Path
 
-from attention_distillation import context, index, records
+from attention_distillation import context, index, records, room
 from attention_distillation.readers import KINDS
 from attention_distillation.retriever import Retriever, TokenisedCorpus
 from attention_distillation.settings import Distillation, Retrieval, Training
@@ -14,10 +14,13 @@ from attention_distillation.training import Trainer
 
 runtime.torch_threads(snakemake)
 given, params = snakemake.input, snakemake.params
+start = {part: runtime.part_of(given[part], part) for part in ("reader", "retriever")}
+folder, shards = Path(snakemake.output.log).parent, given.get("shards", [])
+room.check_training(folder, start, params.experiment["train"], shards, on_gpu=runtime.device() != "cpu")
 config_hash = records.digest([dict(params.items()), dict(snakemake.wildcards.items())])
 trainer = Trainer(
-    KINDS[params.experiment["architecture"]].load(runtime.part_of(given.reader, "reader"), **params.prompt),
-    Retriever.load(runtime.part_of(given.retriever, "retriever")),
+    KINDS[params.experiment["architecture"]].load(start["reader"], **params.prompt),
+    Retriever.load(start["retriever"]),
     trained=params.experiment["train"],
     signal=params.experiment["signal"],
     material=context.open_material(
@@ -25,13 +28,13 @@ trainer = Trainer(
         {"train": given.train, "dev": given.dev},
         dict(zip(("train", "dev"), given.get("retrieved", []), strict=False)),
         TokenisedCorpus(given.tokens, given.offsets),
-        index.open_shards(given.get("shards", [])),
+        index.open_shards(shards),
     ),
     training=Training(**params.training),
     distillation=Distillation(**params.distillation),
     retrieval=Retrieval(**params.retrieval),
     seed=int(snakemake.wildcards.seed),
-    folder=Path(snakemake.output.log).parent,
+    folder=folder,
     config_hash=config_hash,
     device=runtime.device(),
     autocast=lambda: runtime.autocast(params.precision),
