@@ -243,10 +243,10 @@ def test_the_same_seed_gives_the_same_run_and_another_another(material, tmp_path
 def stop_at(monkeypatch, stop: int):
     step = Trainer.step
 
-    def stopped(self, rows, number):
+    def stopped(self, rows, number, parts):
         if number == stop:
             raise KeyboardInterrupt
-        return step(self, rows, number)
+        return step(self, rows, number, parts)
 
     monkeypatch.setattr(Trainer, "step", stopped)
 
@@ -272,7 +272,7 @@ def test_a_killed_run_ends_as_one_that_was_not(material, tmp_path, monkeypatch, 
     again = trainer(material, tmp_path / "b", trained, signal, kind, **choices)
     taken = []
     step = again.step
-    again.step = lambda rows, number: taken.append(number) or step(rows, number)
+    again.step = lambda rows, number, parts: taken.append(number) or step(rows, number, parts)
     assert untimed(again.run()) == log
     assert taken == list(range(stop - stop % 2, 7))
     assert all(equal(weights(whole)[name], weights(again)[name]) for name in BOTH)
