@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import shapes
+import shapes  # first: it says where the package is
 from attention_distillation import index, inference, miniature, retriever, runtime, settings
 from attention_distillation.optimiser import cast
 from attention_distillation.readers import KINDS
@@ -330,14 +330,20 @@ def search(bench: Bench) -> Iterator[dict]:
     bench.forget()
     bandwidth = copy_bandwidth(bench)
     yield {"what": "copy within the device", "GB a second": bandwidth / 1e9}
+    yield from _own_search(bench, bandwidth)
+    bench.forget()
+    yield from _faiss(bench)
+
+
+def _own_search(bench: Bench, bandwidth: float) -> Iterator[dict]:
+    """By :class:`index.TorchIndex`, over all rows."""
     size = bench.shape.bert["hidden_size"]
-    shard = UnitVectors(bench.rows, size, bench.device)
     begun = time.perf_counter()
     found = _whole_index(bench)
     bench.wait()
     built = time.perf_counter() - begun
     yield {"what": f"building {bench.rows} x {size}", "milliseconds": 1000 * built, "peak GiB": bench.peak_gib()}
-    floor = 2 * bench.rows * size / bandwidth
+    floor, shard = 2 * bench.rows * size / bandwidth, UnitVectors(bench.rows, size, bench.device)
     for count in (1, 8, 64):
         questions = shard[: index.BLOCK_ROWS][:count].astype(np.float32)  # drawn by the block
         seconds = bench.seconds(lambda asked=questions: found.search(asked, 5), 3 if bench.toy else 10)
@@ -347,19 +353,16 @@ def search(bench: Bench) -> Iterator[dict]:
             "times the floor": seconds / floor, "each found itself": bool((best == np.arange(count)).all()),
             "peak GiB": bench.peak_gib(),
         }  # fmt: skip
-    del found
-    bench.forget()
-    yield from _faiss(bench, size)
 
 
-def _faiss(bench: Bench, size: int) -> Iterator[dict]:
+def _faiss(bench: Bench) -> Iterator[dict]:
     """The same by faiss on the GPU, over a part of the rows, where its build has GPUs at all."""
     import faiss
 
     if bench.device != "cuda" or not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
         yield {"what": f"faiss {faiss.__version__} on the GPU: this build has none"}
         return
-    rows = min(bench.rows, 4_000_000)
+    rows, size = min(bench.rows, 4_000_000), bench.shape.bert["hidden_size"]
     options = faiss.GpuIndexFlatConfig()
     options.useFloat16 = True
     built = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), size, options)

@@ -93,8 +93,8 @@ def markdown(rows: list[dict], toy: bool) -> str:
         "",
         f"`python benchmarks/true_shapes.py{' --toy' if toy else ''}`; {platform.machine()}, torch "
         f"{torch.__version__}, transformers {transformers.__version__}; bfloat16 weights, float32 masters and moments,",
-        "random weights, random words, one question with all its passages. Seconds are of a CPU that others used at the",
-        "same time: they say that the step ends, not how fast it is.",
+        "random weights, random words, one question with all its passages. Seconds are of a CPU that others used at",
+        "the same time: they say that the step ends, not how fast it is.",
         "",
         "| experiment | trained | weights: reader, retriever | prompt tokens | losses | weights changed | step, s "
         "| peak RSS, GiB |",
