@@ -140,7 +140,7 @@ def correctness(bench: Bench) -> Iterator[dict]:
                     config_hash="", device=device, dtype=dtype, progress=False,
                 )  # fmt: skip
                 trainer.retrieved = lambda split, rows, trainer=trainer: trainer.material.retrieved[split][rows]
-                parts = trainer._parts(np.arange(3), 0)
+                parts = trainer.prepared(np.arange(3), 0)
                 made[device, dtype] = _seen(trainer, parts)
         reference = made.pop(("cpu", torch.float32))
         for (device, dtype), seen in made.items():
@@ -220,7 +220,7 @@ def _go(trainer: Trainer, begin: int, count: int) -> None:
     order = (
         (step, np.array([step % len(trainer.material.questions["train"])])) for step in range(begin, begin + count)
     )
-    for (step, rows), parts in trainer._ready(order):
+    for (step, rows), parts in trainer.ready(order):
         trainer.step(rows, step, parts)
 
 
@@ -249,7 +249,7 @@ def speed(bench: Bench) -> Iterator[dict]:
                 "reached": None if goal is None or bench.toy else rate >= goal,
                 "milliseconds a step": 1000 / rate,
                 "of them the optimisers": 1000 * _optimisers(bench, trainer, 3 if bench.toy else 10),
-                "prompt tokens": int(trainer._parts(np.arange(1), 0)[0].encoded.mask.sum()),
+                "prompt tokens": int(trainer.prepared(np.arange(1), 0)[0].encoded.mask.sum()),
                 "waits for the GPU in a step": _waits(trainer, warm + count) if bench.device == "cuda" else None,
                 "peak GiB": bench.peak_gib(),
             }
@@ -271,7 +271,7 @@ def _optimisers(bench: Bench, trainer: Trainer, times: int) -> float:
 def _waits(trainer: Trainer, step: int) -> int:
     """How often the host waits for the GPU in one step whose parts are ready."""
     rows = np.arange(1)
-    parts = trainer._parts(rows, step)
+    parts = trainer.prepared(rows, step)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("warn")
     try:
@@ -357,8 +357,11 @@ def _own_search(bench: Bench, bandwidth: float) -> Iterator[dict]:
 
 def _faiss(bench: Bench) -> Iterator[dict]:
     """The same by faiss on the GPU, over a part of the rows, where its build has GPUs at all."""
-    import faiss
-
+    try:
+        import faiss
+    except ImportError:
+        yield {"what": "faiss is not installed"}
+        return
     if bench.device != "cuda" or not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
         yield {"what": f"faiss {faiss.__version__} on the GPU: this build has none"}
         return

@@ -56,7 +56,7 @@ def one(experiment: str, toy: bool) -> dict:
         if "retriever" in trainer.trained:
             trainer._index = shapes.index.build(trainer.material.shards, trainer.retrieval)
         before, ready = digests(trainer), time.monotonic()
-        parts = trainer._parts(np.arange(1), 0)
+        parts = trainer.prepared(np.arange(1), 0)
         losses = {name: float(loss) for name, loss in trainer.step(np.arange(1), 0, parts).items()}
         stepped = time.monotonic()
         after = digests(trainer)

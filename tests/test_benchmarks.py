@@ -36,7 +36,7 @@ def test_the_true_shapes_have_the_checkpoints_sizes():
 
 def test_prompts_fill_their_limit(tmp_path):
     made = shapes.make_trainer(shapes.TOY, "step1", tmp_path)
-    tokens = made._parts([0, 1], 0)[0].encoded.mask.sum(1).tolist()
+    tokens = made.prepared([0, 1], 0)[0].encoded.mask.sum(1).tolist()
     assert all(count >= shapes.TOY.retrieval["k"] * shapes.TOY.prompt["passage_max_tokens"] for count in tokens)
 
 

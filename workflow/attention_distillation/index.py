@@ -180,7 +180,7 @@ class TorchIndex:
         rows = groups[:, :, None] * GROUP_ROWS + torch.arange(GROUP_ROWS, device=groups.device)
         rows = rows.flatten(1)  # ascending: of equal scores the lower row comes first
         scores = torch.bmm(self._matrix[rows].float(), questions[:, :, None]).squeeze(2)
-        scores, places = scores.masked_fill(rows >= self._size, -math.inf).sort(1, descending=True, stable=True)
+        scores, places = scores.masked_fill(rows >= self._size, -math.inf).sort(dim=1, descending=True, stable=True)
         return scores[:, :k], rows.gather(1, places[:, :k])
 
 

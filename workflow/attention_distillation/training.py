@@ -6,8 +6,8 @@ It knows readers and signals by their interface alone. One rule covers every exp
 Every random draw of step n comes from (seed, n), so that a run that was stopped goes on as if it had not been, and
 the order of a question's passages from its own number too, so that no split of a batch changes it.
 
-With a fixed retriever nothing in a step waits for the GPU: the next batch's prompts are made by a thread meanwhile,
-and losses are read back at log rows. A trained retriever must find its passages first, and is waited for.
+With a fixed retriever and a decoder-only reader nothing in a step waits for the GPU: a thread makes the next batch's
+prompts meanwhile, and losses are read back at log rows. A trained retriever must find its passages first.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ class Trainer:
 
     # -------------------------------------------------------------- one step
 
-    def _parts(self, rows: np.ndarray, step: int) -> list[Part]:
+    def prepared(self, rows: np.ndarray, step: int) -> list[Part]:
         """This replica's share of a batch, retrieved and tokenised, in the parts that it is to be read in."""
         own = self.replicas.share(rows)
         return [self._part(part, step) for part in np.array_split(own, min(self.training.accumulate, len(own)))]
@@ -280,12 +280,12 @@ class Trainer:
 
         Args:
             rows: the whole batch, of which this replica takes its share.
-            parts: that share, where :meth:`_parts` has made it already.
+            parts: that share, where :meth:`prepared` has made it already.
 
         Returns:
             this replica's part of each loss, detached; over all replicas they add up to the batch's mean.
         """
-        parts = self._parts(rows, step) if parts is None else parts
+        parts = self.prepared(rows, step) if parts is None else parts
         torch.manual_seed(int(rng_of(self.seed, 4, step, self.replicas.rank).integers(2**63)))
         totals: dict[str, torch.Tensor] = {}
         for _, optimizer in self.parts.values():
@@ -332,7 +332,7 @@ class Trainer:
         while done < training.steps:  # from one refresh to the next
             begun, sums = time.monotonic(), {}
             count = min(training.refresh_every - done % training.refresh_every, training.steps - done)
-            for (step, rows), parts in self._ready(itertools.islice(steps, count)):
+            for (step, rows), parts in self.ready(itertools.islice(steps, count)):
                 for name, loss in self.step(rows, step, parts).items():
                     sums[name] = sums.get(name, 0) + loss
                 bar.update()
@@ -349,11 +349,11 @@ class Trainer:
         bar.close()
         return self.log
 
-    def _ready(self, steps: Iterable[tuple[int, np.ndarray]]) -> Iterator[tuple]:
+    def ready(self, steps: Iterable[tuple[int, np.ndarray]]) -> Iterator[tuple]:
         """Steps with their parts, made one step ahead where no weight decides what they hold."""
         if "retriever" in self.trained:
             return ((item, None) for item in steps)
-        return ahead(lambda item: self._parts(item[1], item[0]), steps)
+        return ahead(lambda item: self.prepared(item[1], item[0]), steps)
 
     def _check(self, step: int, sums: dict[str, torch.Tensor]) -> None:
         """The one place where losses are waited for, on all replicas alike.
