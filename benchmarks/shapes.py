@@ -27,7 +27,7 @@ FALCON = {
     "alibi": True, "bias": True, "multi_query": False, "parallel_attn": False, "new_decoder_architecture": False,
     "hidden_dropout": 0.0, "attention_dropout": 0.0,
 }  # fmt: skip
-T5 = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "dropout_rate": 0.1}
+T5 = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,8 @@ def make_reader(shape: Shape, architecture: str, device: str = "cpu") -> Reader:
             model = FalconForCausalLM(FalconConfig(**FALCON, **shape.falcon, bos_token_id=2, **ends))
         else:
             model = T5ForConditionalGeneration(T5Config(**T5, **shape.t5, decoder_start_token_id=0, **ends))
+            # transformers 5 makes every fresh T5 a tied one; the checkpoint holds a head of its own and stays untied
+            model.lm_head = torch.nn.Linear(model.config.d_model, model.config.vocab_size, bias=False)
     return KINDS[architecture](model, make_tokenizer(model.config.vocab_size), **shape.prompt)
 
 

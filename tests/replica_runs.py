@@ -31,10 +31,11 @@ def trainer(name: str, folder: Path, material, replicas: Replicas | None = None)
     """A run of 5 questions a batch, which two processes cannot share evenly, its passages shuffled."""
     trained, signal, kind, numbers = RUNS[name]
     reader = models.reader(kind, passage=80, answer=6)
-    reader.model.config.dropout_rate = 0.0  # T5's dropout is drawn in each process for itself
-    for module in reader.modules():
+    for module in reader.modules():  # T5's dropout is drawn in each process for itself
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+        elif isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.0
     return Trainer(
         reader, tiny.bert(), trained=trained, signal=signal, material=material,
         training=Training(learning_rate=5e-4, steps=6, warmup_steps=1, batch_size=5, refresh_every=2, **numbers),

