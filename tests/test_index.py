@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tiny
+import torch
 
 from attention_distillation import index
 from attention_distillation.records import InputError
@@ -192,16 +193,40 @@ def test_the_matrix_in_memory_is_the_same_up_to_bfloat16():
     assert np.allclose(scores, found.search(questions, 5)[0], atol=0.15)
 
 
-@pytest.mark.parametrize("scores", [1, 200, 500])
-def test_a_gpu_search_takes_as_many_questions_at_a_time_as_fit(monkeypatch, scores):
-    """200 passages: one question at a time, one, two; the answers stay in the questions' order."""
-    matrix, questions = whole_numbers(200), whole_numbers(7, seed=1) + vectors(7, 4, seed=2) / 8
-    dense = index.TorchIndex(split(matrix, 2), "cpu")
-    at_once = dense.search(questions, 5)
-    monkeypatch.setattr(index, "SCORES_AT_ONCE", scores)
-    one, two = dense.search(questions, 5)
-    assert one.shape == two.shape == (7, 5)
-    assert np.allclose(one, at_once[0], atol=1e-6)
+@pytest.mark.parametrize("rows", [3, 32, 33, 5000])
+@pytest.mark.parametrize("asked", [1, 7, 64, 130])
+def test_search_by_groups_is_exact_search_over_the_rounded_matrix(monkeypatch, rows, asked):
+    """Blocks, batches of questions and the last group are cut short."""
+    monkeypatch.setattr(index, "BLOCK_SCORES", 2**15)
+    matrix, questions = vectors(rows, seed=2), vectors(asked, seed=3)
+    rounded = torch.from_numpy(matrix).bfloat16().float().numpy()
+    scores, places = index.TorchIndex(split(matrix, 2), "cpu").search(questions, 3)
+    wanted, expected = index.ExactIndex(split(rounded, 2)).search(questions, 3)
+    assert (places == expected).all() and np.allclose(scores, wanted, atol=1e-5)
+
+
+def test_search_by_groups_gives_the_lower_of_equal_rows_and_no_padding():
+    matrix = whole_numbers(100)
+    scores, rows = index.TorchIndex([matrix], "cpu").search(whole_numbers(20, seed=1), 5)
+    wanted, places = tiny.naive_search(matrix, whole_numbers(20, seed=1), 5)
+    assert (scores == wanted).all() and (rows == places).all()
+    worst = -np.ones((40, 4), np.float32)  # every real score is below the padding's zero
+    assert index.TorchIndex([worst], "cpu").search(np.ones((1, 4), np.float32), 5)[1].tolist() == [[0, 1, 2, 3, 4]]
+
+
+def test_bfloat16_scores_that_tie_do_not_decide_the_order():
+    """Scores near 1 that differ by a thousandth are one number in bfloat16."""
+    matrix = np.zeros((20000, 64), np.float32)
+    matrix[:, 0] = 0.5
+    draw = np.random.default_rng(0)
+    for place, row in enumerate(draw.permutation(20000)[:20]):
+        matrix[row, 1] = (40 - place) / 64  # held exactly
+    question = np.zeros((1, 64), np.float32)
+    question[0, 0], question[0, 1] = 2, 0.03
+    scores, rows = index.TorchIndex([matrix], "cpu").search(question, 5)
+    wanted, places = tiny.naive_search(matrix, question, 5)
+    assert len(np.unique(torch.from_numpy(wanted).bfloat16().float())) < 5
+    assert (rows == places).all() and np.allclose(scores, wanted)
 
 
 def test_compressed_search_and_its_recall():

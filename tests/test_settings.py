@@ -153,6 +153,10 @@ def test_the_paper_s_numbers_are_appendix_e_s():
                 "learning_rate": 1, "steps": 1, "refresh_every": 1}}}}),
             ["experiments.new.training: neither 'nq' nor 'default' is there"],
         ),
+        (
+            {"scale": "paper", "overrides": {"compute": {"gpus": 2}}},
+            ["experiments.off_the_shelf.training.nq.batch_size: 2 GPUs cannot share 1", "compute.gpus to 1"],
+        ),
         (over(experiments={"random": {"title": "R"}}), ["experiments.random: the name is taken"]),
         (over(models={"reader": None, "pretraining": None}), ["models: reader is neither given nor to be pretrained"]),
         ({"scale": "custom"}, ["'scale: custom' and the key 'custom'", "go together"]),

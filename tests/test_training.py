@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import weakref
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from attention_distillation import index
 from attention_distillation.context import gold_passages
@@ -20,7 +23,7 @@ from attention_distillation.evaluation import hit
 from attention_distillation.records import read_jsonl
 from attention_distillation.retriever import Retriever
 from attention_distillation.settings import Distillation, Training
-from attention_distillation.training import State, Trainer, batches
+from attention_distillation.training import State, Trainer, ahead, batches
 
 BOTH = ("reader", "retriever")
 TIMES = ("seconds", "questions_per_second")
@@ -37,11 +40,12 @@ def trainer(
 ) -> Trainer:
     distillation = numbers.pop("distillation", Distillation(tau_gold=0.3))
     gold, dropout = numbers.pop("gold", None), numbers.pop("dropout", 0.0)
+    dtype = numbers.pop("dtype", torch.float32)
     chosen = {"learning_rate": 2e-3, "steps": 6, "warmup_steps": 2, "batch_size": 4, "refresh_every": 2, **numbers}
     return Trainer(
         models.reader(kind, passage=80, answer=6), tiny.bert(dropout=dropout), trained=trained, signal=signal,
         material=material, training=Training(**chosen), distillation=distillation, retrieval=tiny.RETRIEVAL,
-        seed=seed, folder=folder, config_hash=config, gold=gold, progress=False,
+        seed=seed, folder=folder, config_hash=config, gold=gold, dtype=dtype, progress=False,
     )  # fmt: skip
 
 
@@ -49,6 +53,15 @@ def weights(made: Trainer) -> dict[str, dict[str, torch.Tensor]]:
     return {
         name: {key: value.clone() for key, value in getattr(made, name).model.state_dict().items()} for name in BOTH
     }
+
+
+def masters(made: Trainer) -> dict[str, torch.Tensor]:
+    """What is trained, in float32."""
+    found = {}
+    for name, (module, optimizer) in made.parts.items():
+        with optimizer.exact():
+            found |= {f"{name}.{key}": value.clone() for key, value in module.model.state_dict().items()}
+    return found
 
 
 def equal(one: dict, other: dict) -> bool:
@@ -160,6 +173,99 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(material, tmp_path):
         )
 
 
+@pytest.mark.parametrize("order", ["ranked", "shuffled"])
+def test_no_split_of_a_batch_changes_the_order_of_passages(material, tmp_path, order):
+    rows, shown = np.array([7, 1, 4, 2, 9]), []
+
+    def found(parts) -> dict[int, list[int]]:
+        return {int(row): line.tolist() for part in parts for row, line in zip(part.rows, part.found, strict=True)}
+
+    choices = {"distillation": Distillation(passage_order=order)}
+    for accumulate, batch in ((1, rows), (2, rows), (5, rows), (1, rows[::-1])):
+        made = trainer(material, tmp_path, ["reader"], "none", accumulate=accumulate, **choices)
+        shown.append(found(made.prepared(batch, 3)))
+    assert shown[0] == shown[1] == shown[2] == shown[3] and sorted(shown[0]) == sorted(rows.tolist())
+    ranked = {int(row): material.retrieved["train"][row].tolist() for row in rows}
+    again = found(made.prepared(rows, 4))
+    assert (shown[0] == ranked) == (again == shown[0]) == (order == "ranked")
+
+
+# ------------------------------------------------------------------ precision, and what waits for a GPU
+
+
+def test_a_bfloat16_run_learns_in_float32_what_a_float32_run_learns(material, tmp_path):
+    logs, ends = [], []
+    for dtype in (torch.float32, torch.bfloat16):
+        made = trainer(material, tmp_path / str(dtype), dtype=dtype, learning_rate=5e-4)
+        before = masters(made)
+        logs.append(made.run())
+        ends.append(masters(made))
+        assert all(weight.dtype == dtype for name in BOTH for weight in getattr(made, name).parameters())
+        assert all(value.dtype == torch.float32 for value in ends[-1].values() if value.is_floating_point())
+        made.save(tmp_path / str(dtype) / "checkpoint")
+    for one, two in zip(*logs, strict=True):
+        for loss in ("reader_loss", "retriever_loss"):
+            assert one[loss] is None or two[loss] == pytest.approx(one[loss], rel=0.1), loss
+    moves = [torch.cat([(end[key] - before[key]).flatten() for key in end]) for end in ends]
+    assert torch.nn.functional.cosine_similarity(*moves, dim=0) > 0.7
+    saved = Retriever.load(tmp_path / "torch.bfloat16" / "checkpoint" / "retriever").model.state_dict()
+    assert all(torch.equal(value, ends[1][f"retriever.{key}"]) for key, value in saved.items())
+
+
+class Waits(TorchDispatchMode):
+    """Names the operations for whose value the host would have to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.name().split("::")[1].split(".")[0] in ("_local_scalar_dense", "is_nonzero", "nonzero", "equal"):
+            self.seen.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_of_a_reader_waits_for_nothing(material, tmp_path):
+    made = trainer(material, tmp_path, ["reader"], "none")
+    parts = made.prepared(np.arange(4), 0)
+    made.on_gpu = True
+    made.parts["reader"][1].step = lambda: None  # on a GPU it is one fused kernel; on a CPU it reads its own counter
+    with Waits() as waits:
+        made.step(np.arange(4), 0, parts)
+    assert waits.seen == []
+    with Waits() as waits:
+        made._check(0, {"reader": torch.ones(())})
+    assert waits.seen  # so it would have been seen
+
+
+def test_the_next_is_made_meanwhile_and_everything_in_order():
+    made, main = [], threading.get_ident()
+
+    def make(item):
+        made.append((item, threading.get_ident() == main))
+        if item == 3:
+            raise ValueError("three")
+        return item * item
+
+    taken = ahead(make, iter(range(5)))
+    assert next(taken) == (0, 0) and next(taken) == (1, 1)
+    assert next(taken) == (2, 4)
+    with pytest.raises(ValueError, match="three"):
+        next(taken)
+    assert [item for item, _ in made][:4] == [0, 1, 2, 3] and not any(in_main for _, in_main in made)
+    assert list(ahead(make, [])) == [] and list(ahead(make, [7])) == [(7, 49)]
+
+
+def test_the_old_index_is_gone_before_the_new_one_is_built(material, tmp_path, monkeypatch):
+    """At paper scale each is 32 GB of the GPU's 80."""
+    made = trainer(material, tmp_path)
+    made._index = index.ExactIndex(material.shards)
+    old, build, gone = weakref.ref(made._index), index.build, []
+    monkeypatch.setattr(index, "build", lambda *given: gone.append(old() is None) or build(*given))
+    made.refresh()
+    assert gone == [True]
+
+
 # ------------------------------------------------------------------ retrieval
 
 
@@ -254,25 +360,27 @@ def test_the_same_seed_gives_the_same_run_and_another_another(material, tmp_path
 def stop_at(monkeypatch, stop: int):
     step = Trainer.step
 
-    def stopped(self, rows, number):
+    def stopped(self, rows, number, parts):
         if number == stop:
             raise KeyboardInterrupt
-        return step(self, rows, number)
+        return step(self, rows, number, parts)
 
     monkeypatch.setattr(Trainer, "step", stopped)
 
 
 @pytest.mark.parametrize(
-    ("trained", "signal", "kind", "stop"),
+    ("trained", "signal", "kind", "stop", "dtype"),
     [
-        (BOTH, "attention", "falcon_alibi", 3),
-        (BOTH, "perplexity", "t5", 5),  # with dropout in T5
-        (["reader"], "none", "t5", 2),
-        (["retriever"], "attention", "falcon_alibi", 1),  # before the first refresh: from the start
+        (BOTH, "attention", "falcon_alibi", 3, torch.float32),
+        (BOTH, "attention", "falcon_alibi", 3, torch.bfloat16),
+        (BOTH, "perplexity", "t5", 5, torch.float32),  # with dropout in T5
+        (["reader"], "none", "t5", 2, torch.float32),
+        (["retriever"], "attention", "falcon_alibi", 1, torch.float32),  # before the first refresh: from the start
     ],
 )
-def test_a_killed_run_ends_as_one_that_was_not(material, tmp_path, monkeypatch, trained, signal, kind, stop):
-    choices = {"distillation": Distillation(tau_gold=0.3, passage_order="shuffled"), "steps": 7, "dropout": 0.2}
+def test_a_killed_run_ends_as_one_that_was_not(material, tmp_path, monkeypatch, trained, signal, kind, stop, dtype):
+    distillation = Distillation(tau_gold=0.3, passage_order="shuffled")
+    choices = {"distillation": distillation, "steps": 7, "dropout": 0.2, "dtype": dtype}
     whole = trainer(material, tmp_path / "a", trained, signal, kind, **choices)
     log = untimed(whole.run())
     with monkeypatch.context() as patch:
@@ -283,10 +391,11 @@ def test_a_killed_run_ends_as_one_that_was_not(material, tmp_path, monkeypatch, 
     again = trainer(material, tmp_path / "b", trained, signal, kind, **choices)
     taken = []
     step = again.step
-    again.step = lambda rows, number: taken.append(number) or step(rows, number)
+    again.step = lambda rows, number, parts: taken.append(number) or step(rows, number, parts)
     assert untimed(again.run()) == log
     assert taken == list(range(stop - stop % 2, 7))
     assert all(equal(weights(whole)[name], weights(again)[name]) for name in BOTH)
+    assert equal(masters(whole), masters(again))
     assert [row for _, row in read_jsonl(tmp_path / "b" / "log.jsonl")] == again.log
 
 

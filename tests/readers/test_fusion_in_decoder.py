@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import models
 import pytest
@@ -187,3 +188,26 @@ def test_generation_stops_at_the_end_while_others_go_on():
     first, second = again.generate(encoded)
     assert first.split() == words(reader, rows[0][: rows[0].index(stop)])
     assert second.split() == words(reader, rows[1])
+
+
+# ------------------------------------------------------------------ the published checkpoint's head
+
+
+def test_a_head_of_its_own_stays_its_own_and_outputs_stay_unscaled(tmp_path):
+    """As in t5-large-lm-adapt; transformers 5 ties every fresh T5 and tells the two kinds apart while it loads."""
+    reader = models.reader("t5")
+    reader.model.config.scale_decoder_outputs = False
+    reader.model.lm_head = torch.nn.Linear(32, len(reader.tokenizer), bias=False)
+    encoded = reader.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
+    wanted = reader(encoded).answer_loss
+    reader.save(tmp_path / "hub")
+    config = json.loads((tmp_path / "hub" / "config.json").read_text())
+    config["tie_word_embeddings"] = False  # what the hub's file says
+    del config["scale_decoder_outputs"]
+    (tmp_path / "hub" / "config.json").write_text(json.dumps(config))
+    folder = tmp_path / "hub"
+    for name in ("once", "twice"):
+        loaded = FusionInDecoderReader.load(folder, passage_max_tokens=40, answer_max_tokens=8).eval()
+        assert loaded.model.lm_head.weight is not loaded.model.shared.weight
+        assert torch.allclose(loaded(encoded).answer_loss, wanted, atol=1e-5)
+        loaded.save(folder := tmp_path / name)

@@ -9,6 +9,7 @@ hold neither; its recall against exact is measured.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from itertools import pairwise
@@ -21,12 +22,13 @@ from tqdm import tqdm
 from .records import InputError, give_back, read_json, replacing, write_json
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .retriever import Retriever, TokenisedCorpus
 
 BLOCK_ROWS = 2**16
 """Passages held in memory at a time: 200 MB of float32 at d = 768, and enough to sort by length."""
-SCORES_AT_ONCE = 2**30
-"""Scores that a search on a GPU holds at a time: 2 GB of bfloat16, 51 questions on 21 million passages."""
+GROUP_ROWS, CANDIDATE_GROUPS, QUESTIONS_AT_ONCE, BLOCK_SCORES = 32, 64, 64, 2**25  # of TorchIndex
 
 
 def shard_bounds(passages: int, shard: int, shards: int) -> tuple[int, int]:
@@ -58,7 +60,7 @@ def embed_shard(
         for first in range(start, stop, BLOCK_ROWS):
             block = np.empty((min(BLOCK_ROWS, stop - first), retriever.size), kind)
             for rows in length_batches(corpus.lengths(first, first + len(block)), batch_tokens):
-                block[rows] = retriever(corpus[rows + first]).float().cpu().numpy()
+                block[rows] = retriever(corpus[rows + first]).cpu().numpy()
                 bar.update(len(rows))
             file.write(block.tobytes())
             corpus.give_back()
@@ -137,12 +139,23 @@ def _nearest(questions: np.ndarray, block: np.ndarray, k: int) -> tuple[np.ndarr
 
 
 class TorchIndex:
-    """Exact search on a GPU: one bfloat16 matrix, one product and top-k for as many questions as memory allows."""
+    """Exact search on a GPU: one bfloat16 matrix, read once for up to 64 questions.
+
+    The first pass multiplies in bfloat16 and keeps the best score of every 32 rows: sorting out 21 million scores a
+    question would take as long as making them. The second scores the rows of the best groups again, in float32 and
+    with the question as it is: bfloat16 scores, of eight bits, tie by the dozen where the nearest passages are. A row
+    is missed only where the best of more than 64 groups round to its score or a higher one.
+
+    Beside the matrix it takes 0.5 GB in use, however large the corpus.
+    """
 
     def __init__(self, shards: Sequence[np.ndarray], device) -> None:
         import torch
 
-        self._matrix = torch.empty((sum(map(len, shards)), shards[0].shape[1]), dtype=torch.bfloat16, device=device)
+        self._size = sum(map(len, shards))
+        padded = -(-self._size // GROUP_ROWS) * GROUP_ROWS
+        self._matrix = torch.empty((padded, shards[0].shape[1]), dtype=torch.bfloat16, device=device)
+        self._matrix[self._size :] = 0
         begin = 0
         for shard in shards:
             for start in range(0, len(shard), BLOCK_ROWS):
@@ -152,17 +165,31 @@ class TorchIndex:
             begin += len(shard)
 
     def __len__(self) -> int:
-        return len(self._matrix)
+        return self._size
 
     def search(self, questions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """As :meth:`ExactIndex.search`."""
         import torch
 
-        found = []
-        for part in torch.from_numpy(questions).split(max(1, SCORES_AT_ONCE // len(self._matrix))):
-            scores, rows = (part.to(self._matrix) @ self._matrix.T).topk(k, dim=1)
-            found.append((scores.float().cpu().numpy(), rows.cpu().numpy()))
-        return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+        with torch.inference_mode():
+            asked = torch.from_numpy(questions).to(self._matrix.device).split(QUESTIONS_AT_ONCE)
+            scores, rows = (torch.cat(part) for part in zip(*(self._search(some, k) for some in asked), strict=True))
+        return scores.cpu().numpy(), rows.cpu().numpy()
+
+    def _search(self, questions: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        import torch
+
+        low, best = questions.to(self._matrix), []
+        block_rows = min(2**22, BLOCK_SCORES // len(low)) // GROUP_ROWS * GROUP_ROWS
+        for block in self._matrix.split(block_rows):
+            best.append((low @ block.T).view(len(low), -1, GROUP_ROWS).amax(2))
+        groups = torch.cat(best, 1)
+        groups = groups.topk(min(CANDIDATE_GROUPS + k, groups.shape[1]), dim=1).indices.sort(1).values
+        rows = groups[:, :, None] * GROUP_ROWS + torch.arange(GROUP_ROWS, device=groups.device)
+        rows = rows.flatten(1)  # ascending: of equal scores the lower row comes first
+        scores = torch.bmm(self._matrix[rows].float(), questions[:, :, None]).squeeze(2)
+        scores, places = scores.masked_fill(rows >= self._size, -math.inf).sort(dim=1, descending=True, stable=True)
+        return scores[:, :k], rows.gather(1, places[:, :k])
 
 
 class CompressedIndex:

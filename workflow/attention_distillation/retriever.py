@@ -52,9 +52,9 @@ class Retriever(nn.Module):
         return self.model.config.hidden_size
 
     def forward(self, tokens: list[np.ndarray]) -> Tensor:
-        """Vectors of token rows, float (rows, d)."""
+        """Vectors of token rows, float32 (rows, d)."""
         ids, mask = pad(tokens, self.tokenizer.pad_token_id or 0, self.model.device)
-        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()  # a mean in full precision
         return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
     def tokenise(self, texts: list[str], max_tokens: int) -> list[np.ndarray]:
@@ -68,7 +68,7 @@ class Retriever(nn.Module):
         vectors, training = np.empty((len(tokens), self.size), dtype=np.float32), self.training
         self.eval()
         for rows in length_batches(np.fromiter(map(len, tokens), int, len(tokens)), batch_tokens):
-            vectors[rows] = self([tokens[row] for row in rows]).float().cpu().numpy()
+            vectors[rows] = self([tokens[row] for row in rows]).cpu().numpy()
         self.train(training)
         return vectors
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
 import traceback
 from pathlib import Path
@@ -58,12 +59,44 @@ def start(snakemake) -> None:
 
 def torch_threads(snakemake) -> None:
     """Hand the rule's threads to torch too, and silence the bars of transformers: a job's log tells what it does."""
+    _quiet(snakemake.threads)
+
+
+def _quiet(threads: int) -> None:
     import torch
     from transformers.utils import logging
 
-    torch.set_num_threads(snakemake.threads)
+    torch.set_num_threads(threads)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+
+
+def launch(module: str, argument: str | Path, processes: int, threads: int) -> None:
+    """Run ``python -m module argument`` in several processes that know of each other, and pass on what they say.
+
+    Raises:
+        SystemExit: one of them failed; it has said why.
+    """
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, "-m", *torchrun, "-m", module, str(argument)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, threads // processes))}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as running:
+        try:
+            for line in running.stdout:
+                sys.stderr.write(line)
+        except BaseException:
+            running.terminate()
+            raise
+    if running.returncode:
+        raise SystemExit(running.returncode)
+
+
+def start_worker() -> None:
+    """What :func:`start` does, in a process that :func:`launch` made: its threads are in the environment."""
+    sys.excepthook = _tell
+    _quiet(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def part_of(folder: str, part: str) -> str:
@@ -87,10 +120,17 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def dtype(precision: str):
+    """What a model computes in where it is trained: bfloat16 on a GPU that is asked for it; a CPU takes float32."""
+    import torch
+
+    return torch.bfloat16 if precision == "bfloat16" and torch.cuda.is_available() else torch.float32
+
+
 def autocast(precision: str):
     """A context in which matrix products run in ``precision``: bfloat16 on a GPU; a CPU always computes in float32.
 
-    Weights, optimiser moments, losses and recorded attention stay float32.
+    For models that are not trained here; what trains holds its weights in :func:`dtype` (``optimiser.py``).
     """
     import torch
 

@@ -199,7 +199,7 @@ class Compute(Strict):
     evaluate_threads: Count = 1
     batch_size: Count = Field(16, description="questions a batch in generation and analysis")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16 only where there is a GPU")
-    gpus: Natural = Field(0, description="GPUs a job that runs a model asks the cluster for")
+    gpus: Natural = Field(0, description="GPUs of a job that runs a model; training shares each batch among them")
     device: str = Field("cpu", description="what 'snakemake plan' plans for: a row of workflow/reference/devices.yaml")
 
     @field_validator("device")
@@ -254,6 +254,12 @@ class Scale(Strict):
             for dataset in self.datasets:
                 if experiment.train and not {dataset, "default"} & set(experiment.training):
                     raise ValueError(f"experiments.{name}.training: neither '{dataset}' nor 'default' is there")
+            for dataset, training in experiment.training.items():
+                if training.batch_size < self.compute.gpus:
+                    raise ValueError(
+                        f"experiments.{name}.training.{dataset}.batch_size: {self.compute.gpus} GPUs cannot share "
+                        f"{training.batch_size}; raise it, or set compute.gpus to {training.batch_size}"
+                    )
         for name in self.experiments:
             self.origin(name, "reader")
             self.origin(name, "retriever")

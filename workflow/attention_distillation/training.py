@@ -3,16 +3,22 @@
 It knows readers and signals by their interface alone. One rule covers every experiment: whatever is named in
 ``train`` gets an optimiser, and the retriever learns from the ``signal``.
 
-Every random draw of step n comes from (seed, n), so that a run that was stopped goes on as if it had not been.
+Every random draw of step n comes from (seed, n), so that a run that was stopped goes on as if it had not been, and
+the order of a question's passages from its own number too, so that no split of a batch changes it.
+
+With a fixed retriever and a decoder-only reader nothing in a step waits for the GPU: a thread makes the next batch's
+prompts meanwhile, and losses are read back at log rows. A trained retriever must find its passages first.
 """
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +27,10 @@ from tqdm import tqdm
 
 from . import evaluation, index
 from .context import Material, context_rows, rng_of, target_answer
-from .readers import Reader
+from .optimiser import Adam, cast
+from .readers import Encoded, Reader
 from .records import write_json, write_jsonl
+from .replicas import Replicas
 from .retriever import Retriever
 from .settings import Distillation, Retrieval, Training
 from .signals import SIGNALS, kl, retriever_log_distribution
@@ -39,19 +47,42 @@ def batches(count: int, batch: int, steps: int, seed: int) -> Iterator[np.ndarra
         order = order[batch:]
 
 
+def ahead(make: Callable, items: Iterable) -> Iterator[tuple]:
+    """``(item, make(item))`` for each item in order; a thread makes the next one meanwhile."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = None
+        for item in items:
+            following = item, thread.submit(make, item)
+            if waiting:
+                yield waiting[0], waiting[1].result()
+            waiting = following
+        if waiting:
+            yield waiting[0], waiting[1].result()
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is read at once: questions ``rows`` (n,), their passages ``found`` (n, k) in the prompt's order, tokens."""
+
+    rows: np.ndarray
+    found: np.ndarray
+    encoded: Encoded
+
+
 # ------------------------------------------------------------------ state to go on from
 
 
 class State:
     """A folder outside the declared outputs, so that a failed job keeps it; replaced whole or not at all.
 
-    Weights and optimiser moments are safetensors; the rest is JSON. Nothing is pickled.
+    Weights (in float32, whatever the model computes in) and optimiser moments are safetensors; the rest is JSON.
+    Nothing is pickled.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
-    def save(self, step: int, parts: dict[str, tuple[torch.nn.Module, torch.optim.Optimizer]], facts: dict) -> None:
+    def save(self, step: int, parts: dict[str, tuple[torch.nn.Module, Adam]], facts: dict) -> None:
         """Write the state after ``step`` steps."""
         from safetensors.torch import save_file
 
@@ -59,7 +90,8 @@ class State:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         for name, (module, optimizer) in parts.items():
-            module.save(part / name)
+            with optimizer.exact():
+                module.save(part / name)
             moments = {
                 f"{number}.{key}": torch.as_tensor(value).contiguous()
                 for number, values in optimizer.state_dict()["state"].items()
@@ -74,7 +106,7 @@ class State:
         part.rename(self.folder)
         shutil.rmtree(old, ignore_errors=True)
 
-    def load(self, parts: dict[str, tuple[torch.nn.Module, torch.optim.Optimizer]], config_hash: str) -> dict | None:
+    def load(self, parts: dict[str, tuple[torch.nn.Module, Adam]], config_hash: str) -> dict | None:
         """Restore; None where there is nothing, or what is there belongs to another configuration."""
         from safetensors.torch import load_file
 
@@ -90,7 +122,8 @@ class State:
             weights = type(module.model).from_pretrained(
                 self.folder / name, use_safetensors=True, dtype=torch.float32, **_no_pooling(module)
             )
-            module.model.load_state_dict(weights.state_dict())
+            with optimizer.exact():
+                module.model.load_state_dict(weights.state_dict())
             state: dict = {}
             for key, value in load_file(self.folder / f"{name}.optimizer.safetensors").items():
                 number, field = key.split(".", 1)
@@ -121,29 +154,36 @@ class Trainer:
         seed: of everything drawn.
         folder: the run's folder: ``log.jsonl`` and ``state/`` are written there.
         config_hash: a state of another configuration is not taken up.
-        autocast: makes the context of each forward. One a forward: a longer one would keep stale casts of weights.
+        device: of both models; with several replicas each has its own.
+        dtype: what the models compute in; weights, moments and losses are summed up in float32.
+        replicas: who shares each batch.
         gold: for ``context: gold``, an answer-bearing passage for each training question, -1 where there is none.
     """
 
     def __init__(
         self, reader: Reader, retriever: Retriever, *, trained: Sequence[str], signal: str, material: Material,
         training: Training, distillation: Distillation, retrieval: Retrieval, seed: int, folder: str | Path,
-        config_hash: str, device: str = "cpu", gold: np.ndarray | None = None, progress: bool = True,
-        autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+        config_hash: str, device: str = "cpu", dtype: torch.dtype = torch.float32, replicas: Replicas | None = None,
+        gold: np.ndarray | None = None, progress: bool = True,
     ) -> None:  # fmt: skip
         self.reader, self.retriever = reader.to(device), retriever.to(device)
         self.trained, self.signal, self.material = set(trained), signal, material
         self.training, self.distillation, self.retrieval = training, distillation, retrieval
         self.seed, self.folder, self.config_hash = seed, Path(folder), config_hash
-        self.device, self.gold, self.progress, self.autocast = device, gold, progress, autocast
+        self.device, self.gold, self.progress = device, gold, progress
+        self.on_gpu, self.replicas = torch.device(device).type == "cuda", replicas or Replicas()
         modules = {"reader": self.reader, "retriever": self.retriever}
         for name, module in modules.items():
             module.requires_grad_(name in self.trained).train(name in self.trained)
         self.parts = {
-            name: (module, torch.optim.Adam(module.parameters(), lr=training.learning_rate, fused=device != "cpu"))
+            name: (module, Adam(module, training.learning_rate, dtype=dtype, fused=self.on_gpu,
+                                reduce=self.replicas.add))
             for name, module in modules.items()
             if name in self.trained
-        }
+        }  # fmt: skip
+        for name, module in modules.items():
+            if name not in self.trained:
+                cast(module, dtype)
         self.state = State(self.folder / "state")
         self.shard_folder = self.folder / "state.index"
         self.log: list[dict] = []
@@ -157,17 +197,16 @@ class Trainer:
 
     def refresh(self) -> None:
         """Embed the corpus with the current retriever: the same shards, by the same code, as the first index."""
-        self._index = None  # two of them do not fit: the paper's corpus takes 32 GB of a GPU
+        self._index = None  # at paper scale 32 GB of the GPU, which the next one needs
         self.retriever.eval()
-        paths = []
-        for shard in range(self.retrieval.shards):
-            paths.append(self.shard_folder / f"shard-{shard}.npy")
-            bounds = index.shard_bounds(len(self.material.tokens), shard, self.retrieval.shards)
-            with self.autocast():
-                index.embed_shard(
-                    self.retriever, self.material.tokens, bounds, paths[-1],
-                    batch_tokens=self.retrieval.batch_tokens, dtype=self.retrieval.dtype, progress=False,
-                )  # fmt: skip
+        paths = [self.shard_folder / f"shard-{shard}.npy" for shard in range(self.retrieval.shards)]
+        for shard in self.replicas.share(range(len(paths))):
+            bounds = index.shard_bounds(len(self.material.tokens), int(shard), len(paths))
+            index.embed_shard(
+                self.retriever, self.material.tokens, bounds, paths[shard],
+                batch_tokens=self.retrieval.batch_tokens, dtype=self.retrieval.dtype, progress=False,
+            )  # fmt: skip
+        self.replicas.wait()
         self._index = index.build(index.open_shards(paths), self.retrieval, self.device)
         self.retriever.train("retriever" in self.trained)
 
@@ -181,8 +220,7 @@ class Trainer:
     def validation_hit_rate(self) -> float:
         """HR@k on the validation sample, with index and retriever as they are."""
         questions = self.material.questions["dev"][: self.training.validation_questions]
-        with self.autocast():
-            found = self.material.texts(self.retrieved("dev", np.arange(len(questions))))
+        found = self.material.texts(self.retrieved("dev", np.arange(len(questions))))
         hits = [
             evaluation.hit([text for _, text in texts], q.answers) for texts, q in zip(found, questions, strict=True)
         ]
@@ -190,31 +228,43 @@ class Trainer:
 
     # -------------------------------------------------------------- one step
 
-    def _losses(self, rows: np.ndarray, step: int) -> dict[str, torch.Tensor]:
-        """The losses of a part of a batch, means over its questions."""
+    def prepared(self, rows: np.ndarray, step: int) -> list[Part]:
+        """This replica's share of a batch, retrieved and tokenised, in the parts that it is to be read in."""
+        own = self.replicas.share(rows)
+        return [self._part(part, step) for part in np.array_split(own, min(self.training.accumulate, len(own)))]
+
+    def _part(self, rows: np.ndarray, step: int) -> Part:
         questions = [self.material.questions["train"][row] for row in rows]
-        gold = None if self.gold is None else self.gold[rows]
-        found = context_rows(
-            self.retrieved("train", rows), questions, self.material, self.distillation,
-            rng_of(self.seed, 2, step, int(rows[0])), gold,
+        found = np.concatenate(
+            [
+                context_rows(
+                    best[None], [question], self.material, self.distillation, rng_of(self.seed, 2, step, int(row)),
+                    None if self.gold is None else self.gold[row : row + 1],
+                )
+                for row, question, best in zip(rows, questions, self.retrieved("train", rows), strict=True)
+            ]
         )  # fmt: skip
         encoded = self.reader.encode(
             [q.question for q in questions],
             self.material.texts(found),
             [target_answer(q, self.seed) for q in questions],
-        ).to(self.device)
-        losses = {}
+        )
+        return Part(rows, found, encoded.pinned() if self.on_gpu else encoded)
+
+    def _losses(self, part: Part) -> dict[str, torch.Tensor]:
+        """The losses of a part of a batch, means over its questions."""
+        encoded, losses = part.encoded.to(self.device), {}
         with torch.set_grad_enabled("reader" in self.trained):
             output = self.reader(
                 encoded, record=self.signal == "attention", value_norm=self.distillation.value_norm,
-                check=self.device == "cpu",
+                check=not self.on_gpu,
             )  # fmt: skip
         if "reader" in self.trained:
             losses["reader"] = output.answer_loss.mean()
         if "retriever" in self.trained:
             target = SIGNALS[self.signal](self.reader, encoded, output, self.distillation, self.retrieval.k)
-            asked = self.retriever([self._question_tokens["train"][row] for row in rows])
-            passages = self.retriever(self.material.tokens[found.ravel()]).view(*found.shape, -1)
+            asked = self.retriever([self._question_tokens["train"][row] for row in part.rows])
+            passages = self.retriever(self.material.tokens[part.found.ravel()]).view(*part.found.shape, -1)
             losses["retriever"] = kl(target, retriever_log_distribution(asked, passages, self.distillation.theta))
         return losses
 
@@ -225,19 +275,30 @@ class Trainer:
             return self.training.learning_rate * (step + 1) / warmup
         return self.training.learning_rate * max(0.0, (steps - step) / max(1, steps - warmup))
 
-    def step(self, rows: np.ndarray, step: int) -> dict[str, torch.Tensor]:
-        """One optimiser step of whatever is trained; the batch in ``accumulate`` parts. Returns detached losses."""
-        torch.manual_seed(int(rng_of(self.seed, 4, step).integers(2**63)))
+    def step(self, rows: np.ndarray, step: int, parts: Sequence[Part] | None = None) -> dict[str, torch.Tensor]:
+        """One optimiser step of whatever is trained, on a batch in ``accumulate`` parts.
+
+        Args:
+            rows: the whole batch, of which this replica takes its share.
+            parts: that share, where :meth:`prepared` has made it already.
+
+        Returns:
+            this replica's part of each loss, detached; over all replicas they add up to the batch's mean.
+        """
+        parts = self.prepared(rows, step) if parts is None else parts
+        torch.manual_seed(int(rng_of(self.seed, 4, step, self.replicas.rank).integers(2**63)))
         totals: dict[str, torch.Tensor] = {}
         for _, optimizer in self.parts.values():
-            optimizer.zero_grad(set_to_none=True)
-        for part in np.array_split(rows, min(self.training.accumulate, len(rows))):
-            with self.autocast():
-                losses = self._losses(part, step)
-            share = len(part) / len(rows)
+            optimizer.zero_grad()
+        for part in parts:
+            losses = self._losses(part)
+            share = len(part.rows) / len(rows)
             (sum(losses.values()) * share).backward()
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0) + loss.detach() * share
+            if len(parts) > 1:
+                for _, optimizer in self.parts.values():
+                    optimizer.gather()
         for _, optimizer in self.parts.values():
             for group in optimizer.param_groups:
                 group["lr"] = self._rate(step)
@@ -247,50 +308,55 @@ class Trainer:
     # -------------------------------------------------------------- the run
 
     def run(self) -> list[dict]:
-        """Train from the start or from the last checkpoint; returns the log rows."""
+        """Train from the start or from the last checkpoint; returns the log rows (of replica 0)."""
         training = self.training
-        facts = self.state.load(self.parts, self.config_hash)
-        begin = facts["step"] if facts else 0
+        with self.replicas.one_first():
+            facts = self.state.load(self.parts, self.config_hash)
+        done = facts["step"] if facts else 0
         if "retriever" in self.trained:
-            if begin:
+            if done:
                 self.refresh()
             else:
                 self._index = index.build(self.material.shards, self.retrieval, self.device)
-        path = self.folder / "log.jsonl"
         self.log = facts["log"] if facts else []
         spent = self.log[-1]["seconds"] if self.log else 0.0
-        if not begin:
-            self.log.append(self._row(0, {}, 0, 0.0, 0.0))
-        write_jsonl(path, self.log)  # a job that was killed after its last step finds its log deleted and none to come
-        sums: dict[str, torch.Tensor] = {}
-        since, started = 0, time.monotonic()
-        last = started
+        if not done:
+            self._write_row(0, {}, 0, 0.0, 0.0)
+        elif not self.replicas.rank:  # a job that was killed after its last step finds its log deleted and none to come
+            write_jsonl(self.folder / "log.jsonl", self.log)
         order = batches(len(self.material.questions["train"]), training.batch_size, training.steps, self.seed)
-        bar = tqdm(total=training.steps, initial=begin, desc="training", unit="step", mininterval=5,
-                   disable=not self.progress)  # fmt: skip
-        for step, rows in enumerate(order):
-            if step < begin:
-                continue
-            for name, loss in self.step(rows, step).items():
-                sums[name] = sums.get(name, 0) + loss
-            since += 1
-            bar.update()
-            done = step + 1
-            if done % training.refresh_every == 0 or done == training.steps:
-                now = time.monotonic()
-                speed = since * training.batch_size / (now - last)
-                if "retriever" in self.trained:
-                    self.refresh()
-                self.log.append(self._row(done, sums, since, speed, spent + time.monotonic() - started))
-                write_jsonl(path, self.log)
+        steps = itertools.islice(enumerate(order), done, None)
+        started = time.monotonic()
+        bar = tqdm(total=training.steps, initial=done, desc="training", unit="step", mininterval=5,
+                   disable=not self.progress or self.replicas.rank > 0)  # fmt: skip
+        while done < training.steps:  # from one refresh to the next
+            begun, sums = time.monotonic(), {}
+            count = min(training.refresh_every - done % training.refresh_every, training.steps - done)
+            for (step, rows), parts in self.ready(itertools.islice(steps, count)):
+                for name, loss in self.step(rows, step, parts).items():
+                    sums[name] = sums.get(name, 0) + loss
+                bar.update()
+            done += count
+            self.replicas.add(list(sums.values()))
+            self._check(done, sums)
+            speed = count * training.batch_size / (time.monotonic() - begun)
+            if "retriever" in self.trained:
+                self.refresh()
+            self._write_row(done, sums, count, speed, spent + time.monotonic() - started)
+            if not self.replicas.rank:
                 bar.set_postfix({k: v for k, v in self.log[-1].items() if k in ("hr_at_5", "reader_loss")})
                 self.state.save(done, self.parts, {"config_hash": self.config_hash, "log": self.log})
-                sums, since, last = {}, 0, time.monotonic()
         bar.close()
         return self.log
 
-    def _row(self, step: int, sums: dict, since: int, speed: float, seconds: float) -> dict:
-        """A log row; the one place where losses are read back from the device.
+    def ready(self, steps: Iterable[tuple[int, np.ndarray]]) -> Iterator[tuple]:
+        """Steps with their parts, made one step ahead where no weight decides what they hold."""
+        if "retriever" in self.trained:
+            return ((item, None) for item in steps)
+        return ahead(lambda item: self.prepared(item[1], item[0]), steps)
+
+    def _check(self, step: int, sums: dict[str, torch.Tensor]) -> None:
+        """The one place where losses are waited for, on all replicas alike.
 
         Raises:
             FloatingPointError: a loss is no number: nothing after it would mean anything.
@@ -298,21 +364,29 @@ class Trainer:
         for name, total in sums.items():
             if not torch.isfinite(total):
                 raise FloatingPointError(f"step {step}: the {name}'s loss is {float(total)}; lower its learning rate")
-        return {
+
+    def _write_row(self, step: int, sums: dict, since: int, speed: float, seconds: float) -> None:
+        """Log the losses' means over ``since`` steps and how well the retriever finds; replica 0 does."""
+        if self.replicas.rank:
+            return
+        row = {
             "step": step,
             **{f"{name}_loss": float(sums[name]) / since if name in sums else None for name in ("reader", "retriever")},
             "hr_at_5": self.validation_hit_rate(),
             "questions_per_second": round(speed, 3),
             "seconds": round(seconds, 1),
         }
+        self.log.append(row)
+        write_jsonl(self.folder / "log.jsonl", self.log)
 
     def save(self, folder: str | Path) -> None:
         """Write what was trained, ``reader/`` and ``retriever/``.
 
         The last refresh's shards stay behind for whoever embeds the corpus with this retriever next.
         """
-        for name, (module, _) in self.parts.items():
-            module.save(Path(folder) / name)
+        for name, (module, optimizer) in self.parts.items():
+            with optimizer.exact():
+                module.save(Path(folder) / name)
         if "retriever" in self.trained:
             index.leave(self.shard_folder, Path(folder) / "retriever", self.retrieval)
 

@@ -35,7 +35,7 @@ rule train_run:
         retrieval=plain(SCALE.retrieval),
         prompt=plain(SCALE.prompt),
         precision=SCALE.compute.precision,
-        code=code("training"),
+        code=code("training_job"),
     script:
         "../scripts/train_run.py"
 

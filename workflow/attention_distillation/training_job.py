@@ -1,0 +1,79 @@
+"""A training job from its plain description: in this process, or in one for each GPU.
+
+The description is JSON, ``{"input", "params", "wildcards", "checkpoint", "log"}``, as rule ``train_run`` has them: the
+processes of a job on several GPUs read it from the run's folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from . import context, index, records, room, runtime
+from .readers import KINDS
+from .replicas import Replicas
+from .retriever import Retriever, TokenisedCorpus
+from .settings import Distillation, Retrieval, Training
+from .training import Trainer
+
+
+def train(job: dict, replicas: Replicas | None = None) -> None:
+    """Train one run and write its checkpoint and log; replica 0 writes."""
+    given, params, wildcards = job["input"], job["params"], job["wildcards"]
+    experiment, checkpoint = params["experiment"], Path(job["checkpoint"])
+    trainer = Trainer(
+        KINDS[experiment["architecture"]].load(runtime.part_of(given["reader"], "reader"), **params["prompt"]),
+        Retriever.load(runtime.part_of(given["retriever"], "retriever")),
+        trained=experiment["train"],
+        signal=experiment["signal"],
+        material=context.open_material(
+            given["passages"],
+            {"train": given["train"], "dev": given["dev"]},
+            dict(zip(("train", "dev"), given.get("retrieved", []), strict=False)),
+            TokenisedCorpus(given["tokens"], given["offsets"]),
+            index.open_shards(given.get("shards", [])),
+        ),
+        training=Training(**params["training"]),
+        distillation=Distillation(**params["distillation"]),
+        retrieval=Retrieval(**params["retrieval"]),
+        seed=int(wildcards["seed"]),
+        folder=Path(job["log"]).parent,
+        config_hash=records.digest([params, wildcards]),
+        device=runtime.device(),
+        dtype=runtime.dtype(params["precision"]),
+        replicas=replicas,
+        gold=context.read_gold(given.get("gold")),
+    )
+    trainer.run()
+    if replicas and replicas.rank:
+        return
+    trainer.save(checkpoint)
+    facts = records.provenance(params, device=runtime.device_name(), **wildcards)
+    records.write_json(checkpoint / "provenance.json", facts)
+    trainer.forget()
+
+
+def train_on(gpus: int, job: dict, threads: int) -> None:
+    """Train one run on so many GPUs (or, where there are none, in so many processes).
+
+    Raises:
+        InputError: there is no room for it on the disk or in memory.
+    """
+    given, trained = job["input"], job["params"]["experiment"]["train"]
+    start = {part: runtime.part_of(given[part], part) for part in ("reader", "retriever")}
+    on_gpu = runtime.device() != "cpu"
+    room.check_training(Path(job["log"]).parent, start, trained, given.get("shards", []), on_gpu=on_gpu)
+    if gpus <= 1:
+        train(job)
+        return
+    description = Path(job["log"]).with_name("job.json")
+    records.write_json(description, job)
+    runtime.launch(__name__, description, gpus, threads)
+    description.unlink()
+
+
+if __name__ == "__main__":
+    runtime.start_worker()
+    together = Replicas.join()
+    train(records.read_json(sys.argv[1]), together)
+    together.leave()
