@@ -102,7 +102,9 @@ def model_folder(name, part, dataset, seed):
 def pretraining_of(wildcards):
     """How a small model is made: what concerns the other kinds is left out, so that it reruns nothing here."""
     shape = plain(SCALE.models.pretraining)
-    return shape | {key: {wildcards.kind: shape[key][wildcards.kind]} for key in ("steps", "batch_size", "learning_rate")}
+    return shape | {
+        key: {wildcards.kind: shape[key][wildcards.kind]} for key in ("steps", "batch_size", "learning_rate")
+    }
 
 
 def reader_kind(experiment):
