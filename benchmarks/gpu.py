@@ -47,8 +47,10 @@ EXPERIMENTS = ("step1", "step2", "off_the_shelf", "atlas", "perplexity")
 GOALS = {"step1": 20, "off_the_shelf": 12, "atlas": 6}
 """Steps a second on an H100 that we mean to reach."""
 WIKIPEDIA = 21_015_324
-FLOAT32_TOLERANCE, BFLOAT16_TOLERANCE = 1e-4, 0.05
-"""Largest error as a share of the largest value: float32 sums in another order; eight bits through a few layers."""
+TOLERANCE = {torch.float32: (1e-4, 1e-3), torch.bfloat16: (0.05, 0.15)}
+"""Largest error as a share of the largest value, of values and of gradients: float32 sums in another order; eight bits
+through a few layers. The retriever's gradient is a difference of two distributions that are nearly equal, where a CPU
+errs by 0.08 in bfloat16 as well."""
 MINIATURE_TOLERANCE = {"em": 10.0, "f1": 10.0, "hr_at_5": 0.10}
 """Training magnifies rounding, so single answers change; these are about 1.5 standard errors of a difference between
 two independent runs on 200 questions (EM near 50: sqrt(2 * 0.25 / 200) = 5 points)."""
@@ -144,9 +146,8 @@ def correctness(bench: Bench) -> Iterator[dict]:
                 made[device, dtype] = _seen(trainer, parts)
         reference = made.pop(("cpu", torch.float32))
         for (device, dtype), seen in made.items():
-            tolerance = FLOAT32_TOLERANCE if dtype == torch.float32 else BFLOAT16_TOLERANCE
             for what, value in seen.items():
-                error = _error(value, reference[what])
+                error, tolerance = _error(value, reference[what]), TOLERANCE[dtype][what.endswith("gradient")]
                 yield {
                     "experiment": experiment, "what": what, "device": device, "precision": str(dtype)[6:],
                     "error": error, "tolerance": tolerance, "agrees": error <= tolerance,
