@@ -218,7 +218,7 @@ def markdown(name: str, rows: pd.DataFrame, labels: dict, notes: Sequence[str]) 
     for place, column in enumerate(layout.columns, 2):
         headings[place] = f"{column.group}: {column.heading}" if column.group else column.heading
     lines = [[_markdown_cell(cell) for cell in line] for line in _cells(layout, rows, labels)]
-    title = name.replace("table", "Table ").replace("appendix_c", "Appendix C")
+    title = name.capitalize().replace("Table", "Table ").replace("Appendix_c", "Appendix C")
     return document(f"{title}. {layout.caption}", grid(headings, lines), notes)
 
 
@@ -377,7 +377,7 @@ def footer(labels: dict, rows: pd.DataFrame, origins: dict[str, dict], replicate
     counted = rows[rows["statistic"] != "spearman_undefined"]
     kind = str(counted["table"].iloc[0])[:1] if len(counted) else ""
     units = "units (retrieved passages of instances) where defined"
-    what = {"1": "questions × seeds", "C": "instances × seeds"}.get(kind, units)
+    what = {"1": "questions × seeds", "S": "questions × seeds", "C": "instances × seeds"}.get(kind, units)
 
     def told(key: str) -> str:
         return ", ".join(sorted({str(origin[key]) for origin in every if origin.get(key)})) or "not recorded"
