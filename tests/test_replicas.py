@@ -53,7 +53,7 @@ def test_two_processes_train_as_one_does(together, tmp_path, name):
     both, ends = load_file(together / f"{name}.0.safetensors"), replica_runs.weights(alone)
     learnt = [key for key in ends if not torch.equal(ends[key], before[key])]
     apart, moved = (torch.cat([(ends[key] - other[key]).abs().flatten() for key in learnt]) for other in (both, before))
-    assert (moved > 1e-3).float().mean() > 0.2
+    assert (moved > 1e-3).float().mean() > 0.1  # many words occur in no text
     # the true gradient of a key's bias is zero, and Adam makes whole steps of its rounding
     assert (apart > 1e-4).float().mean() < 0.01
     assert all(torch.equal(both[key], before[key]) for key in before if key not in learnt)

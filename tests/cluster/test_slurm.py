@@ -36,8 +36,15 @@ def submit(folder: Path, *arguments: str) -> subprocess.Popen:
 
 
 def said(process: subprocess.Popen, *, fails: bool = False) -> str:
-    """All that Snakemake says until it ends; ``fails``: it must."""
-    output, _ = process.communicate()
+    """All that Snakemake says until it ends; ``fails``: it must.
+
+    The plugin forgets its jobs, and waits for ever, where SLURM answers none of five questions in a row.
+    """
+    try:
+        output, _ = process.communicate(timeout=900)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        pytest.fail(f"not ended within 15 minutes:\n{process.communicate()[0][-6000:]}")
     assert (process.returncode != 0) == fails, output[-6000:]
     return output
 
