@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 2**16
 """Passages held in memory at a time: 200 MB of float32 at d = 768, and enough to sort by length."""
 GROUP_ROWS, CANDIDATE_GROUPS, QUESTIONS_AT_ONCE, BLOCK_SCORES = 32, 64, 64, 2**25  # of TorchIndex
+SEARCH_BYTES = 5e8
+"""What a search on a GPU takes beside the index."""
 
 
 def shard_bounds(passages: int, shard: int, shards: int) -> tuple[int, int]:

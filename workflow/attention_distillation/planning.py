@@ -18,7 +18,7 @@ import yaml
 from tabulate import tabulate
 
 from . import room
-from .index import BLOCK_ROWS, SCORES_AT_ONCE
+from .index import BLOCK_ROWS, QUESTIONS_AT_ONCE, SEARCH_BYTES
 from .settings import Run
 from .workload import QUESTION_TOKENS, REFERENCE, UNTRAINED, Corpus, Workload
 
@@ -69,12 +69,13 @@ class Stage:
 def weight_traffic(precision: str, *, trained: bool) -> int:
     """Bytes a weight that a forward moves, or a whole training step.
 
-    In bfloat16 autocast casts each float32 weight (read 4, write 2), and each product reads the cast (2). A step reads
-    it again for the backward (2), writes the gradient (2), casts that to float32 (2 + 4), and runs Adam.
+    Of a bfloat16 model that is trained forward and backward read the weights (2 + 2), write the gradient (2), cast it
+    to float32 (2 + 4), run Adam on the masters and round them (4 + 2; see ``optimiser.Adam``). One that is not trained
+    is cast once for good where it teaches, and by autocast in each forward elsewhere (8 bytes, counted for all).
     """
     if precision == "float32":
         return 4 + 4 + 4 + ADAM if trained else 4
-    return 8 + 2 + 2 + 6 + ADAM if trained else 8
+    return 4 + 2 + 6 + ADAM + 6 if trained else 8
 
 
 class Planner(Workload):
@@ -116,7 +117,7 @@ class Planner(Workload):
         shape, share = self.shape["retriever"], 1.0
         if self.retrieval.index == "ivfpq":
             share = min(1.0, self.retrieval.probes / self.retrieval.lists)
-        at_once = max(1, SCORES_AT_ONCE // corpus.passages) if self.device.kind == "gpu" else questions
+        at_once = QUESTIONS_AT_ONCE if self.device.kind == "gpu" else questions
         calls, scores = math.ceil(questions / at_once), questions * corpus.passages * share
         flops = questions * shape.read_flops(QUESTION_TOKENS, QUESTION_TOKENS) + 2 * scores * shape.size
         cast = shape.parameters * weight_traffic(self.precision, trained=False)
@@ -203,7 +204,7 @@ class Planner(Workload):
         trained = len(origins - set(UNTRAINED)) * len(self.run.seeds)
         times = len(origins & set(UNTRAINED)) + trained
         questions, shape = sum(self.questions(dataset).values()), self.shape["retriever"]
-        held = 2 * min(SCORES_AT_ONCE, questions * corpus.passages) + self.index_bytes(corpus)
+        held = SEARCH_BYTES + self.index_bytes(corpus)
         host = self._host(shape.parameters + 2 * BLOCK_ROWS * shape.size, 0)
         if self.retrieval.index == "ivfpq":
             host += self.index_bytes(corpus)
@@ -236,7 +237,7 @@ class Planner(Workload):
         if teaches:
             read = part * (self.retrieval.k * corpus.tokens + QUESTION_TOKENS)
             held += LAYER_BYTES * read * shape["retriever"].width * shape["retriever"].layers
-            held += self.index_bytes(corpus) + 2 * min(SCORES_AT_ONCE, asked * corpus.passages)
+            held += self.index_bytes(corpus) + SEARCH_BYTES
         on_gpu = self.device.kind == "gpu"
         host = room.training_memory(trained, frozen, on_gpu=on_gpu) + (0 if on_gpu else activations)
         return Stage(
