@@ -327,6 +327,7 @@ def test_a_dump_keeps_its_schema_and_tells_undefined_as_null(tmp_path):
         "passage_row": np.array([7, 7]), "token": np.array([0, 1], np.int16), "token_text": ["a", "b"],
         "attention": np.array([0.5, 0.25], np.float32), "similarity_answer": np.array([1.0, 0.5], np.float32),
         "similarity_question": np.array([np.nan, np.nan], np.float32), "segment": ["title", "text"],
+        "answer_bearing": np.array([True, True]),
     }  # fmt: skip
     path = tmp_path / "attention.parquet"
     records.write_dump(path, (columns for _ in range(250)), {"seed": 1})
