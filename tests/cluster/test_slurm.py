@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from test_workflow import ROOT, TABLES, working_copy
 
-HERE = ["--slurm-no-account", "--slurm-status-command=squeue", "--slurm-init-seconds-before-status-checks=2"]
+HERE = ["--slurm-status-command=squeue", "--slurm-init-seconds-before-status-checks=2"]
 HERE += ["--seconds-between-status-checks=2", "--latency-wait=5"]
 ON_A_GPU = {"embed_corpus", "embed_trained", "evaluate_run", "retrieve_passages", "retrieve_trained", "train_run"}
 
