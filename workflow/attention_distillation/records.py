@@ -401,7 +401,18 @@ def write_dump(path: str | Path, instances: Iterable[dict], facts: dict) -> None
 
 # ------------------------------------------------------------------ provenance
 
-_TOLD = ("torch", "transformers", "tokenizers", "faiss-cpu", "datasets", "spacy", "numpy", "pandas", "scipy")
+_TOLD = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "faiss-cpu",
+    "faiss-gpu",
+    "datasets",
+    "spacy",
+    "numpy",
+    "pandas",
+    "scipy",
+)
 
 
 def digest(value: object) -> str:
