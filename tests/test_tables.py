@@ -157,7 +157,8 @@ def test_the_signal_is_counted_question_by_question(seed, instances, places):
     units = pd.DataFrame(columns | run)
     found = tables.signal_frame(units.sample(frac=1, random_state=1)).set_index("instance")
     mixed = [row for row in range(instances) if 0 < sum(bears[row]) < places]
-    assert list(found.index) == mixed
+    assert list(found.index) == list(range(instances))
+    assert found.loc[~found.index.isin(mixed), ["picks", "picks_centred", "chance", "last_place"]].isna().all(axis=None)
     for row in mixed:
         centred = [mass[row][place] - sum(mass[:, place]) / instances for place in range(places)]
         assert found["picks"][row] == bears[row][max(range(places), key=lambda place: mass[row][place])]

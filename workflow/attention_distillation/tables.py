@@ -196,26 +196,27 @@ def signal_frame(units: pd.DataFrame) -> pd.DataFrame:
         units: ``units.parquet``.
 
     Returns:
-        A row per run and question of which some passages shown bear an answer and some do not: ``picks`` (1 where the
-        passage of the largest mass bears one), ``picks_centred`` (the same once each place's mean mass over the run's
-        questions is taken off), ``chance`` (the share of passages that bear one), ``last_place`` (the last passage's
-        share of the mass). All but ``chance`` are NaN where every passage has the same mass (distributions
-        normalised within a passage have no signal between passages).
+        A row per run and question: ``picks`` (1 where the passage of the largest mass bears an answer),
+        ``picks_centred`` (the same once each place's mean mass over the run's questions is taken off), ``chance`` (the
+        share of passages that bear one), ``last_place`` (the last passage's share of the mass). NaN unless some
+        passages shown bear an answer and some do not; all but ``chance`` NaN too where every passage has the same mass
+        (distributions normalised within a passage have no signal between passages).
     """
     frames = []
     for run, part in units.groupby(["dataset", "experiment", "seed"], sort=False):
         mass = part.pivot(index="instance", columns="passage", values="mass").fillna(0.0)
         bears = part.pivot(index="instance", columns="passage", values="answer_bearing").fillna(False).to_numpy(bool)
         values, instances = mass.to_numpy(dtype=np.float64), mass.index
-        flat = np.isclose(values.max(1), values.min(1), rtol=1e-4)
+        mixed = bears.any(1) & ~bears.all(1)
+        tells = mixed & ~np.isclose(values.max(1), values.min(1), rtol=1e-4)
         found = {
             "picks": bears[np.arange(len(bears)), values.argmax(1)],
             "picks_centred": bears[np.arange(len(bears)), (values - values.mean(0)).argmax(1)],
             "last_place": values[:, -1] / values.sum(1),
         }
-        frame = pd.DataFrame({name: np.where(flat, np.nan, value) for name, value in found.items()})
-        frame = frame.assign(chance=bears.mean(1), instance=instances, dataset=run[0], experiment=run[1], seed=run[2])
-        frames.append(frame[bears.any(1) & ~bears.all(1)])
+        frame = pd.DataFrame({name: np.where(tells, value, np.nan) for name, value in found.items()})
+        chance = np.where(mixed, bears.mean(1), np.nan)
+        frames.append(frame.assign(chance=chance, instance=instances, dataset=run[0], experiment=run[1], seed=run[2]))
     return pd.concat(frames, ignore_index=True)
 
 
