@@ -1,6 +1,6 @@
 """One optimiser step of every experiment with the paper's own model shapes, in bfloat16, on whatever machine this is.
 
-    python benchmarks/true_shapes.py [--experiments step1,atlas] [--toy] [--folder docs/measurements]
+    python benchmarks/true_shapes.py [--experiments step1,atlas] [--layers 20] [--toy] [--folder docs/measurements]
 
 Each experiment runs in a process of its own; ``true-shapes.md`` and ``.json`` are written after each. Weights and text
 are random: what is seen is that the step runs, what memory it takes, that losses are finite, and that the weights
@@ -40,8 +40,8 @@ def digests(trainer) -> dict[str, dict[str, int]]:
     return found
 
 
-def one(experiment: str, toy: bool) -> dict:
-    """Run one step in this process and tell of it."""
+def one(experiment: str, toy: bool, layers: int | None = None) -> dict:
+    """Run one step in this process and tell of it; with ``layers`` a Falcon of so many."""
     import numpy as np
     import torch
 
@@ -50,6 +50,8 @@ def one(experiment: str, toy: bool) -> dict:
     shape = shapes.TOY if toy else shapes.TRUE
     if not toy:  # the index holds a few passages: its size is another benchmark's subject
         shape = shapes.replace(shape, passages=64, questions=8)
+    if layers:
+        shape = shapes.replace(shape, falcon={**shape.falcon, "num_hidden_layers": layers})
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         trainer = shapes.make_trainer(shape, experiment, Path(folder))
@@ -68,6 +70,7 @@ def one(experiment: str, toy: bool) -> dict:
         "experiment": experiment,
         "trained": sorted(trainer.trained),
         "weights": sizes,
+        "falcon_layers": layers or shape.falcon["num_hidden_layers"],
         "prompt_tokens": int(parts[0].encoded.mask.sum()),
         "losses": losses,
         "finite": all(np.isfinite(list(losses.values()))),
@@ -108,8 +111,10 @@ def markdown(rows: list[dict], toy: bool) -> str:
         changed = ", ".join(f"{row['tensors_changed'][p]} of {row['tensors'][p]} {p}" for p in row["tensors"])
         weights = ", ".join(f"{row['weights'][part] / 1e6:.1f} M" for part in row["weights"])
         verdict = "as due" if row["as_due"] and row["finite"] else "**NOT as due**"
+        layers = "" if toy or row["falcon_layers"] == 24 else f", {row['falcon_layers']} layers"
+        trained = ", ".join(row["trained"])
         lines.append(
-            f"| `{row['experiment']}` | {', '.join(row['trained'])} | {weights} | {row['prompt_tokens']} | {losses} "
+            f"| `{row['experiment']}`{layers} | {trained} | {weights} | {row['prompt_tokens']} | {losses} "
             f"| {changed} tensors: {verdict} | {row['seconds_of_the_step']} | {row['peak_rss_gib']} |"
         )
     return "\n".join(lines) + "\n"
@@ -120,16 +125,18 @@ def main() -> None:
     parser.add_argument("--experiments", default=",".join(EXPERIMENTS), help="which, with commas between")
     parser.add_argument("--toy", action="store_true", help="tiny models, to test this script")
     parser.add_argument("--folder", type=Path, default=MAIN.parents[1] / "docs" / "measurements")
+    parser.add_argument("--layers", type=int, help="of Falcon, where the machine cannot hold its 24")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(one(given.one, given.toy)))
+        print(json.dumps(one(given.one, given.toy, given.layers)))
         return
     given.folder.mkdir(parents=True, exist_ok=True)
     page = given.folder / "true-shapes.json"
     known = {row["experiment"]: row for row in json.loads(page.read_text())} if page.exists() else {}
     for experiment in given.experiments.split(","):
         command = [sys.executable, str(MAIN), "--one", experiment, *(["--toy"] if given.toy else [])]
+        command += ["--layers", str(given.layers)] if given.layers else []
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             known[experiment] = {"experiment": experiment, "failed": f"ended with code {done.returncode}"}
