@@ -22,7 +22,8 @@ EXPERIMENTS = ("step2", "perplexity")
 SMALL = {"analysis": {"instances": 8, "bootstrap": 50}}
 SMOKE = ["scale=smoke", "datasets=[nq]", f"experiments=[{','.join(EXPERIMENTS)}]", f"overrides={json.dumps(SMALL)}"]
 TABLES = [f"table{n}.{kind}" for n in (1, 2, 3, 4) for kind in ("csv", "md", "tex")]
-TABLES += [*(f"appendix_c.{kind}" for kind in ("csv", "md", "tex")), *(f"differences.{kind}" for kind in ("csv", "md"))]
+TABLES += [f"{name}.{kind}" for name in ("appendix_c", "signal") for kind in ("csv", "md", "tex")]
+TABLES += ["differences.csv", "differences.md"]
 TABLES += ["compare.csv", "compare.md"]
 FIGURES = [f"figure{n}.{kind}" for n in (1, 3, 4, 5, 6, 7) for kind in ("png", "pdf")]
 
