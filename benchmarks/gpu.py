@@ -297,7 +297,7 @@ def embedding(bench: Bench) -> Iterator[dict]:
         corpus = shapes.make_material(shape, Path(folder)).corpus
         files = Path(folder) / "tokens.npy", Path(folder) / "offsets.npy"
         begun = time.perf_counter()
-        retriever.tokenise_corpus(encoder.tokenizer, corpus, given.passage_max_tokens, *files)
+        retriever.tokenise_corpus(encoder.tokenizer, Path(folder) / "passages.arrow", given.passage_max_tokens, *files)
         yield _rate("tokenising", len(corpus), time.perf_counter() - begun, None)
         tokens = TokenisedCorpus(*files)
         encoder = cast(encoder, torch.bfloat16).eval()
@@ -428,7 +428,7 @@ def _experiments(bench: Bench, scale, dataset: str, models: dict[str, Path], pla
     corpus, questions = shapes.records.open_passages(place / "passages.arrow"), miniature.questions(world)
     encoder = Retriever.load(models["retriever"]).to(bench.device).eval()
     files = place / "tokens.npy", place / "offsets.npy"
-    retriever.tokenise_corpus(encoder.tokenizer, corpus, scale.retrieval.passage_max_tokens, *files)
+    retriever.tokenise_corpus(encoder.tokenizer, place / "passages.arrow", scale.retrieval.passage_max_tokens, *files)
     tokens = TokenisedCorpus(*files)
 
     def embedded(module: Retriever, name: str) -> list[np.ndarray]:

@@ -147,7 +147,7 @@ def make_material(shape: Shape, folder: Path, encoder: Retriever | None = None) 
         return Material(corpus, questions, retrieved)
     given = settings.Retrieval(**shape.retrieval)
     files = folder / "tokens.npy", folder / "offsets.npy"
-    retriever.tokenise_corpus(encoder.tokenizer, corpus, given.passage_max_tokens, *files)
+    retriever.tokenise_corpus(encoder.tokenizer, folder / "passages.arrow", given.passage_max_tokens, *files)
     tokens = TokenisedCorpus(*files)
     with torch.no_grad():
         index.embed_shard(
