@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
@@ -30,6 +31,14 @@ FALCON = {
 T5 = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 
 
+def published(model: str) -> dict:
+    """Keys of a hub model's transformers configuration, from the table that plans are made with."""
+    rows = yaml.safe_load((settings.WORKFLOW / "reference" / "models.yaml").read_text(encoding="utf-8"))
+    return {
+        key: value for key, value in rows[model].items() if key not in ("model_type", "parameters", "download_bytes")
+    }
+
+
 @dataclass(frozen=True)
 class Shape:
     """Sizes of models and text; ``falcon``, ``t5`` and ``bert`` are keys of their transformers configurations."""
@@ -45,11 +54,9 @@ class Shape:
 
 
 TRUE = Shape(
-    falcon={"vocab_size": 50304, "hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 32},
-    t5={"vocab_size": 32128, "d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24, "num_decoder_layers": 24,
-        "num_heads": 16},
-    bert={"vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-          "intermediate_size": 3072},
+    falcon=published("tiiuae/falcon-rw-1b"),
+    t5=published("google/t5-large-lm-adapt"),
+    bert=published("facebook/contriever"),
     passage_words=140,
     retrieval={"k": 5, "passage_max_tokens": 200, "question_max_tokens": 40, "dtype": "float16",
                "batch_tokens": 131072},
@@ -105,7 +112,7 @@ def make_reader(shape: Shape, architecture: str, device: str = "cpu") -> Reader:
         if architecture == "decoder_only":
             model = FalconForCausalLM(FalconConfig(**FALCON, **shape.falcon, bos_token_id=2, **ends))
         else:
-            model = T5ForConditionalGeneration(T5Config(**T5, **shape.t5, decoder_start_token_id=0, **ends))
+            model = T5ForConditionalGeneration(T5Config(**{**T5, **shape.t5}, decoder_start_token_id=0, **ends))
             # transformers 5 makes every fresh T5 a tied one; the checkpoint holds a head of its own and stays untied
             model.lm_head = torch.nn.Linear(model.config.d_model, model.config.vocab_size, bias=False)
     return KINDS[architecture](model, make_tokenizer(model.config.vocab_size), **shape.prompt)

@@ -13,6 +13,7 @@ analysis = Analysis(**params.analysis)
 material = context.open_material(given.passages, {"test": given.test}, {"test": given.retrieved})
 reader = runtime.reader_of(snakemake)
 common = {
+    "distillation": Distillation(**params.distillation),
     "batch_size": params.batch_size,
     "seed": int(snakemake.wildcards.seed),
     "gold": context.read_gold(given.get("gold")),
@@ -25,13 +26,12 @@ facts = records.provenance(
     **dict(snakemake.wildcards.items()),
 )
 with runtime.autocast(params.precision):
-    lines = inference.predict(reader, material, Distillation(**params.distillation), **common)
+    lines = inference.predict(reader, material, **common)
     columns = inference.dump(
         reader,
         material,
-        Distillation(**params.distillation),
-        analysis,
-        params.kind,
+        analysis=analysis,
+        kind=params.kind,
         tagger=given.tagger[0] if given.get("tagger") else None,
         **common,
     )
