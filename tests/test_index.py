@@ -8,7 +8,7 @@ import tiny
 import torch
 
 from attention_distillation import index
-from attention_distillation.records import InputError
+from attention_distillation.records import InputError, read_retrieved, retrieved_facts
 from attention_distillation.settings import Retrieval
 
 
@@ -90,26 +90,6 @@ def test_more_shards_than_passages(embedded):
     shards = index.open_shards([embed(f"few-{n}.npy", index.shard_bounds(2, n, 3)) for n in range(3)])
     assert sorted(map(len, shards)) == [0, 1, 1]
     assert index.ExactIndex(shards).search(vectors(4, encoder.size), 2)[1].shape == (4, 2)
-
-
-def test_shards_that_training_left_are_taken_over_only_if_they_are_of_its_weights(tmp_path, embedded):
-    _, encoder, _ = embedded
-    folder, settings = tmp_path / "state.index", Retrieval(shards=2)
-    encoder.save(tmp_path / "checkpoint")
-    folder.mkdir()
-    for shard in range(2):
-        np.save(folder / f"shard-{shard}.npy", vectors(3, seed=shard))
-    assert not index.take_over(folder, tmp_path / "checkpoint", settings, 0, tmp_path / "x.npy")  # nothing says so
-    index.leave(folder, tmp_path / "checkpoint", settings)
-    assert not index.take_over(folder, tmp_path / "checkpoint", Retrieval(shards=3), 0, tmp_path / "x.npy")
-    other = Retrieval(shards=2, dtype="float16")
-    assert not index.take_over(folder, tmp_path / "checkpoint", other, 0, tmp_path / "x.npy")
-    assert index.take_over(folder, tmp_path / "checkpoint", settings, 1, tmp_path / "index" / "shard-1.npy")
-    assert (np.load(tmp_path / "index" / "shard-1.npy") == vectors(3, seed=1)).all()
-    assert not index.take_over(folder, tmp_path / "checkpoint", settings, 1, tmp_path / "x.npy")  # it is gone
-    tiny.bert(seed=5).save(tmp_path / "checkpoint")
-    assert not index.take_over(folder, tmp_path / "checkpoint", settings, 0, tmp_path / "x.npy")
-    assert not (tmp_path / "x.npy").exists()
 
 
 # ------------------------------------------------------------------ exact search
@@ -244,6 +224,19 @@ def test_compressed_search_and_its_recall():
     assert index.recall(exact, exact, questions, 5) == 1.0
     again = index.build(split(matrix, 2), Retrieval(k=5, index="ivfpq", lists=16, probes=16, code_bytes=16))
     assert (again.search(questions, 5)[1] == many.search(questions, 5)[1]).all()  # the same from other shards
+
+
+def test_an_approximate_index_tells_its_recall_with_what_it_found(tmp_path, capsys):
+    matrix, questions = vectors(400, size=32), vectors(20, size=32, seed=1)
+    told = {}
+    for kind in ("exact", "ivfpq"):
+        settings, path = Retrieval(k=5, index=kind, lists=4, probes=1, code_bytes=8), tmp_path / f"{kind}.parquet"
+        found = index.build(split(matrix, 2), settings)
+        index.retrieve(found, split(matrix, 2), questions, settings, path)
+        assert (read_retrieved(path, 400) == found.search(questions, 5)[1]).all()
+        told[kind] = retrieved_facts(path)
+    assert told["exact"] == {} and 0 < told["ivfpq"]["recall_against_exact"] < 1
+    assert "of the exact 5 nearest" in capsys.readouterr().err
 
 
 def test_lists_too_short_for_k_give_no_row_that_the_corpus_lacks():

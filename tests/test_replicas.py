@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import models
+import numpy as np
 import pytest
 import replica_runs
 import tiny
@@ -80,13 +81,13 @@ def test_every_question_is_taken_by_one(together):
 def test_a_job_on_two_is_the_job_on_one(tmp_path):
     """From files to files, by the way that the rule takes."""
     material = tiny.material(tmp_path / "material")
-    for split in ("train", "dev"):
+    for split in records.SPLITS:
         records.write_questions(tmp_path / f"{split}.jsonl", miniature.questions(tiny.WORLD)[split])
     models.reader("falcon_alibi").save(tmp_path / "reader")
     tiny.bert().save(tmp_path / "retriever")
     given = {name: str(tmp_path / "material" / f"{name}.npy") for name in ("tokens", "offsets")}
     given |= {name: str(tmp_path / name) for name in ("reader", "retriever")}
-    given |= {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "dev")}
+    given |= {split: str(tmp_path / f"{split}.jsonl") for split in records.SPLITS}
     given |= {"passages": str(tmp_path / "material" / "passages.arrow")}
     given |= {"shards": [str(tmp_path / "material" / "shard-0.npy")]}
     params = {
@@ -97,17 +98,20 @@ def test_a_job_on_two_is_the_job_on_one(tmp_path):
         "prompt": {"passage_max_tokens": 80, "answer_max_tokens": 6},
         "precision": "float32",
     }
-    logs = []
+    logs, found = [], []
     for processes in (1, 2):
         folder = tmp_path / f"on{processes}"
         folder.mkdir()
         paths = {"checkpoint": str(folder / "checkpoint"), "log": str(folder / "log.jsonl")}
+        paths |= {"retrieved": str(folder / "retrieved.parquet")}
         training_job.train_on(processes, {"input": given, "params": params, "wildcards": {"seed": "0"}, **paths}, 2)
         logs.append(rows(folder))
-        assert sorted(path.name for path in folder.iterdir()) == ["checkpoint", "log.jsonl", "state.index"]
+        assert sorted(path.name for path in folder.iterdir()) == ["checkpoint", "log.jsonl", "retrieved.parquet"]
         parts = sorted(path.name for path in (folder / "checkpoint").iterdir())
         assert parts == ["provenance.json", "reader", "retriever"]
-    assert len(material.shards) == 1 and len(list((folder / "state.index").glob("*.npy"))) == 3
+        found.append(records.read_retrieved(folder / "retrieved.parquet", len(material.corpus)))
+    assert found[0].shape == (len(material.questions["test"]), replica_runs.RETRIEVAL.k)
+    assert np.mean(found[0] == found[1]) > 0.95
     assert logs[1][-1]["reader_loss"] == pytest.approx(logs[0][-1]["reader_loss"], abs=1e-5)
     assert logs[1][-1]["retriever_loss"] == pytest.approx(logs[0][-1]["retriever_loss"], abs=1e-5)
 

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from attention_distillation import index
 from attention_distillation.context import gold_passages
 from attention_distillation.evaluation import hit
-from attention_distillation.records import read_jsonl
+from attention_distillation.records import read_jsonl, read_retrieved
 from attention_distillation.retriever import Retriever
 from attention_distillation.settings import Distillation, Training
 from attention_distillation.training import State, Trainer, ahead, batches
@@ -414,7 +414,22 @@ def test_the_state_outlives_saving_and_goes_when_the_job_is_done(material, tmp_p
     made.save(tmp_path / "checkpoint")
     assert (tmp_path / "state" / "state.json").exists()
     made.forget()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "log.jsonl", "state.index"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "log.jsonl"]
+
+
+def test_what_the_trained_retriever_finds_is_what_it_finds_anew(material, tmp_path):
+    """Its last index is of the weights that were saved, float16 shards and all."""
+    made = trainer(material, tmp_path, ["retriever"])
+    made.run()
+    made.retrieve("test", tmp_path / "retrieved.parquet")
+    made.save(tmp_path / "checkpoint")
+    found = read_retrieved(tmp_path / "retrieved.parquet", len(material.corpus))
+    saved = Retriever.load(tmp_path / "checkpoint" / "retriever").eval()
+    corpus = saved.embed(material.tokens[range(len(material.tokens))])
+    questions = [question.question for question in material.questions["test"]]
+    asked = saved.embed(saved.tokenise(questions, tiny.RETRIEVAL.question_max_tokens))
+    assert (found == tiny.naive_search(corpus, asked, tiny.RETRIEVAL.k)[1]).mean() > 0.99
+    assert (found != material.retrieved["test"]).any()
 
 
 def test_a_state_of_another_configuration_is_ignored(material, tmp_path):

@@ -8,9 +8,8 @@ hold neither; its recall against exact is measured.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from .records import InputError, give_back, read_json, replacing, write_json
+from .records import InputError, give_back, replacing, write_retrieved
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,32 +66,6 @@ def embed_shard(
             file.write(block.tobytes())
             corpus.give_back()
         bar.close()
-
-
-def leave(folder: str | Path, checkpoint: str | Path, retrieval) -> None:
-    """Say of which weights the shards in ``folder`` were made, so that :func:`take_over` may use them."""
-    write_json(Path(folder) / "made_from.json", _origin(checkpoint, retrieval))
-
-
-def take_over(folder: str | Path, checkpoint: str | Path, retrieval, shard: int, path: str | Path) -> bool:
-    """Move a shard that training left in ``folder`` to ``path``, if it was made of the checkpoint's weights.
-
-    A training run ends with a refresh: its shards are the ones that evaluation needs. Where they are gone, or
-    of other weights, nothing is moved, and the caller embeds anew.
-    """
-    made_from, left = Path(folder) / "made_from.json", Path(folder) / f"shard-{shard}.npy"
-    if not (made_from.exists() and left.exists()) or read_json(made_from) != _origin(checkpoint, retrieval):
-        return False
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    os.replace(left, path)
-    return True
-
-
-def _origin(checkpoint: str | Path, retrieval) -> dict:
-    digest = hashlib.sha256()
-    for weights in sorted(Path(checkpoint).glob("*.safetensors")):
-        digest.update(weights.read_bytes())
-    return {"weights": digest.hexdigest(), "shards": retrieval.shards, "dtype": retrieval.dtype}
 
 
 def open_shards(paths: Sequence[str | Path]) -> list[np.ndarray]:
@@ -250,3 +223,13 @@ def recall(index, exact, questions: np.ndarray, k: int) -> float:
     """Share of the exact k nearest that ``index`` finds too, a mean over questions."""
     found, true = index.search(questions, k)[1], exact.search(questions, k)[1]
     return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(found, true, strict=True)]))
+
+
+def retrieve(index, shards: Sequence[np.ndarray], questions: np.ndarray, retrieval, path: str | Path) -> None:
+    """Write the k nearest of the question vectors, (questions, d); an approximate index's recall goes with them."""
+    scores, rows = index.search(questions, retrieval.k)
+    facts = {}
+    if retrieval.index == "ivfpq":
+        facts["recall_against_exact"] = recall(index, ExactIndex(shards), questions[:500], retrieval.k)
+        tqdm.write(f"IVF-PQ finds {facts['recall_against_exact']:.3f} of the exact {retrieval.k} nearest", sys.stderr)
+    write_retrieved(path, rows, scores, facts)

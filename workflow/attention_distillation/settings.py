@@ -35,9 +35,9 @@ class World(Strict):
 
     variant: Literal["nq", "triviaqa"] = Field(description="which of the two worlds: how facts are told and asked")
     people: Count = Field(220, description="people in the world; each has one passage for each relation")
-    train: Count = Field(900, description="training questions")
+    train: Count = Field(720, description="training questions")
     dev: Count = Field(100, description="validation questions")
-    test: Count = Field(200, description="test questions")
+    test: Count = Field(500, description="test questions")
     seed: Natural = Field(1, description="seed of the world; readers are pretrained on other seeds")
 
 

@@ -199,7 +199,7 @@ class Trainer:
         """Embed the corpus with the current retriever: the same shards, by the same code, as the first index."""
         self._index = None  # at paper scale 32 GB of the GPU, which the next one needs
         self.retriever.eval()
-        paths = [self.shard_folder / f"shard-{shard}.npy" for shard in range(self.retrieval.shards)]
+        paths = self._shards()
         for shard in self.replicas.share(range(len(paths))):
             bounds = index.shard_bounds(len(self.material.tokens), int(shard), len(paths))
             index.embed_shard(
@@ -209,6 +209,9 @@ class Trainer:
         self.replicas.wait()
         self._index = index.build(index.open_shards(paths), self.retrieval, self.device)
         self.retriever.train("retriever" in self.trained)
+
+    def _shards(self) -> list[Path]:
+        return [self.shard_folder / f"shard-{shard}.npy" for shard in range(self.retrieval.shards)]
 
     def retrieved(self, split: str, rows: np.ndarray) -> np.ndarray:
         """Passages for questions ``rows`` of a split, int64 (questions, k), best first."""
@@ -380,16 +383,18 @@ class Trainer:
         write_jsonl(self.folder / "log.jsonl", self.log)
 
     def save(self, folder: str | Path) -> None:
-        """Write what was trained, ``reader/`` and ``retriever/``.
-
-        The last refresh's shards stay behind for whoever embeds the corpus with this retriever next.
-        """
+        """Write what was trained, ``reader/`` and ``retriever/``."""
         for name, (module, optimizer) in self.parts.items():
             with optimizer.exact():
                 module.save(Path(folder) / name)
-        if "retriever" in self.trained:
-            index.leave(self.shard_folder, Path(folder) / "retriever", self.retrieval)
+
+    def retrieve(self, split: str, path: str | Path) -> None:
+        """Write what the trained retriever finds for a split, in the index of the last refresh."""
+        asked = [question.question for question in self.material.questions[split]]
+        vectors = self.retriever.embed(self.retriever.tokenise(asked, self.retrieval.question_max_tokens))
+        index.retrieve(self._index, index.open_shards(self._shards()), vectors, self.retrieval, path)
 
     def forget(self) -> None:
-        """Drop the state, last of all: a job killed before that has its outputs deleted and needs it."""
-        shutil.rmtree(self.state.folder, ignore_errors=True)
+        """Drop state and index, last of all: a job killed before that has its outputs deleted and needs them."""
+        for folder in (self.state.folder, self.shard_folder):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,11 +1,13 @@
 """A training job from its plain description: in this process, or in one for each GPU.
 
-The description is JSON, ``{"input", "params", "wildcards", "checkpoint", "log"}``, as rule ``train_run`` has them: the
+The description is JSON, ``{"input", "params", "wildcards", "checkpoint", "log",
+"retrieved"}``, as rule ``train_run`` has them: the
 processes of a job on several GPUs read it from the run's folder.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,7 +20,10 @@ from .training import Trainer
 
 
 def train(job: dict, replicas: Replicas | None = None) -> None:
-    """Train one run and write its checkpoint and log; replica 0 writes."""
+    """Train one run and write its checkpoint, its log and what its retriever then finds for the test questions.
+
+    Replica 0 writes. A fixed retriever finds what it found before.
+    """
     given, params, wildcards = job["input"], job["params"], job["wildcards"]
     experiment, checkpoint = params["experiment"], Path(job["checkpoint"])
     trainer = Trainer(
@@ -28,8 +33,8 @@ def train(job: dict, replicas: Replicas | None = None) -> None:
         signal=experiment["signal"],
         material=context.open_material(
             given["passages"],
-            {"train": given["train"], "dev": given["dev"]},
-            dict(zip(("train", "dev"), given.get("retrieved", []), strict=False)),
+            {split: given[split] for split in records.SPLITS},
+            dict(zip(records.SPLITS, given.get("retrieved", []), strict=False)),
             TokenisedCorpus(given["tokens"], given["offsets"]),
             index.open_shards(given.get("shards", [])),
         ),
@@ -48,6 +53,10 @@ def train(job: dict, replicas: Replicas | None = None) -> None:
     if replicas and replicas.rank:
         return
     trainer.save(checkpoint)
+    if "retriever" in experiment["train"]:
+        trainer.retrieve("test", job["retrieved"])
+    else:
+        shutil.copyfile(given["retrieved"][-1], job["retrieved"])
     facts = records.provenance(params, device=runtime.device_name(), **wildcards)
     records.write_json(checkpoint / "provenance.json", facts)
     trainer.forget()

@@ -156,16 +156,18 @@ def retrieved_by(origin, wildcards, split):
 
 
 def training_retrieved(wildcards):
-    """What a fixed retriever found for training and validation; none where the retriever is trained."""
+    """What a fixed retriever found for each split; none where the retriever is trained."""
     if "retriever" in SCALE.experiments[wildcards.experiment].train:
         return []
     origin = SCALE.origin(wildcards.experiment, "retriever")
-    return [retrieved_by(origin, wildcards, split) for split in ("train", "dev")]
+    return [retrieved_by(origin, wildcards, split) for split in records.SPLITS]
 
 
 def test_retrieved(wildcards):
     """What an experiment's retriever, as it ends, found for the test questions."""
-    return retrieved_by(SCALE.origin(wildcards.experiment, "retriever"), wildcards, "test")
+    trained = SCALE.experiments[wildcards.experiment].train
+    origin = wildcards.experiment if trained else SCALE.origin(wildcards.experiment, "retriever")
+    return retrieved_by(origin, wildcards, "test")
 
 
 def gold_file(*splits):

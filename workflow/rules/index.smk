@@ -48,6 +48,7 @@ rule embed_corpus:
         "../scripts/embed_corpus.py"
 
 
+# where an experiment starts from another's trained retriever
 use rule embed_corpus as embed_trained with:
     input:
         tokens=corpus_file("tokens.npy"),
@@ -107,6 +108,7 @@ use rule retrieve_passages as retrieve_trained with:
         f"{LOGS}/retrieve_trained/{{dataset}}.{{experiment}}.seed{{seed}}.{{split}}.tsv"
     wildcard_constraints:
         experiment=one_of(SCALE.experiments),
+        split="train|dev",
 
 
 rule index:

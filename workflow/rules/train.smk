@@ -1,6 +1,6 @@
-# reads questions, corpus, first index and models; writes */*/seed*/checkpoint and log.jsonl
+# reads questions, corpus, first index and models; writes */*/seed*/checkpoint, log.jsonl, retrieved.test.parquet
 rule train_run:
-    """Train an experiment's reader, retriever or both; a killed job goes on from its last refresh."""
+    """Train a reader, a retriever or both, and search with it; a killed job goes on from its last refresh."""
     input:
         passages=corpus_file("passages.arrow"),
         prompts=checked_prompts,
@@ -8,6 +8,7 @@ rule train_run:
         offsets=corpus_file("offsets.npy"),
         train=questions_file("train"),
         dev=questions_file("dev"),
+        test=questions_file("test"),
         retrieved=training_retrieved,
         shards=first_shards,
         gold=gold_file("train"),
@@ -16,6 +17,7 @@ rule train_run:
     output:
         checkpoint=directory(f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/checkpoint"),
         log=f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/log.jsonl",
+        retrieved=f"{ROOT}/{{dataset}}/{{experiment}}/seed{{seed}}/retrieved.test.parquet",
     log:
         f"{LOGS}/train_run/{{dataset}}.{{experiment}}.seed{{seed}}.log",
     benchmark:

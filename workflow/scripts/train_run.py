@@ -14,5 +14,6 @@ job = {
     "wildcards": dict(snakemake.wildcards.items()),
     "checkpoint": snakemake.output.checkpoint,
     "log": snakemake.output.log,
+    "retrieved": snakemake.output.retrieved,
 }
 train_on(snakemake.resources.get("gpu", 0), job, snakemake.threads)
