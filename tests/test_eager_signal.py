@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import models
 import naive
 import torch
 
+import eager_signal
 from attention_distillation.settings import Distillation
 from attention_distillation.signals import distribution
-
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "eager_signal.py"
 
 
 @torch.no_grad()
 def test_the_library_s_target_has_the_bias_twice():
-    spec = importlib.util.spec_from_file_location("eager_signal", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     reader = models.reader("falcon_alibi", implementation="eager")
     encoded = reader.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
-    found = script.library_signal(reader)(None, encoded, None, Distillation(tau_gold=0.3), 3)
+    found = eager_signal.library_signal(reader)(None, encoded, None, Distillation(tau_gold=0.3), 3)
     for number, mask in enumerate(encoded.mask.bool()):
         ids, labels = encoded.ids[number][mask], encoded.labels[number]
         rows = list(range(len(ids) - 1 - int((labels != -100).sum()), len(ids) - 1))

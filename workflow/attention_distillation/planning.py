@@ -71,11 +71,11 @@ def weight_traffic(precision: str, *, trained: bool) -> int:
 
     Of a bfloat16 model that is trained forward and backward read the weights (2 + 2), write the gradient (2), cast it
     to float32 (2 + 4), run Adam on the masters and round them (4 + 2; see ``optimiser.Adam``). One that is not trained
-    is cast once for good where it teaches, and by autocast in each forward elsewhere (8 bytes, counted for all).
+    is cast once for good.
     """
     if precision == "float32":
         return 4 + 4 + 4 + ADAM if trained else 4
-    return 4 + 2 + 6 + ADAM + 6 if trained else 8
+    return 4 + 2 + 6 + ADAM + 6 if trained else 2
 
 
 class Planner(Workload):

@@ -105,12 +105,11 @@ def part_of(folder: str, part: str) -> str:
     return str(inside if inside.is_dir() else folder)
 
 
-def reader_of(snakemake):
-    """The reader of an evaluation job, on its device."""
-    from .readers import KINDS
+def placed(model, precision: str):
+    """A model that nothing trains, on the job's device and in its :func:`dtype`."""
+    from .optimiser import cast
 
-    kind = KINDS[snakemake.params.architecture]
-    return kind.load(part_of(snakemake.input.reader, "reader"), **snakemake.params.prompt).to(device()).eval()
+    return cast(model.to(device()), dtype(precision)).eval()
 
 
 def device() -> str:
@@ -121,21 +120,10 @@ def device() -> str:
 
 
 def dtype(precision: str):
-    """What a model computes in where it is trained: bfloat16 on a GPU that is asked for it; a CPU takes float32."""
+    """What a model computes in: bfloat16 on a GPU that is asked for it; a CPU takes float32."""
     import torch
 
     return torch.bfloat16 if precision == "bfloat16" and torch.cuda.is_available() else torch.float32
-
-
-def autocast(precision: str):
-    """A context in which matrix products run in ``precision``: bfloat16 on a GPU; a CPU always computes in float32.
-
-    For models that are not trained here; what trains holds its weights in :func:`dtype` (``optimiser.py``).
-    """
-    import torch
-
-    on = precision == "bfloat16" and torch.cuda.is_available()
-    return torch.autocast(device(), dtype=torch.bfloat16, enabled=on)
 
 
 def device_name() -> str:

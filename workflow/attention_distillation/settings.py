@@ -199,7 +199,7 @@ class Compute(Strict):
     evaluate_threads: Count = 1
     batch_size: Count = Field(16, description="questions a batch in generation and analysis")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16 only where there is a GPU")
-    gpus: Natural = Field(0, description="GPUs of a job that runs a model; training shares each batch among them")
+    gpus: Natural = Field(0, description="GPUs that share a training batch; any other job that runs a model takes one")
     device: str = Field("cpu", description="what 'snakemake plan' plans for: a row of workflow/reference/devices.yaml")
 
     @field_validator("device")

@@ -28,6 +28,7 @@ LOGS = f"logs/{SCALE.name}"
 SOURCES = "results/sources"
 UNTRAINED = ("initial", "random")
 MODEL_ENV = "../../envs/gpu.yaml" if SCALE.compute.gpus else "../../envs/cpu.yaml"  # with --sdm conda
+ONE_GPU = min(1, SCALE.compute.gpus)  # of rules that cannot share their work among more
 NEVER = "(?!)"
 
 

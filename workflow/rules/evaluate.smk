@@ -23,7 +23,7 @@ rule evaluate_run:
         MODEL_ENV
     threads: SCALE.compute.evaluate_threads
     resources:
-        gpu=SCALE.compute.gpus,
+        gpu=ONE_GPU,
     params:
         architecture=lambda wildcards: SCALE.experiments[wildcards.experiment].architecture,
         kind=lambda wildcards: SCALE.experiments[wildcards.experiment].analysis,

@@ -39,7 +39,7 @@ rule embed_corpus:
         MODEL_ENV
     threads: SCALE.compute.embed_threads
     resources:
-        gpu=SCALE.compute.gpus,
+        gpu=ONE_GPU,
     params:
         retrieval=plain(SCALE.retrieval),
         precision=SCALE.compute.precision,
@@ -85,7 +85,7 @@ rule retrieve_passages:
         MODEL_ENV
     threads: SCALE.compute.embed_threads
     resources:
-        gpu=SCALE.compute.gpus,
+        gpu=ONE_GPU,
     params:
         retrieval=plain(SCALE.retrieval),
         precision=SCALE.compute.precision,

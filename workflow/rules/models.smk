@@ -22,7 +22,7 @@ rule pretrain_model:
         MODEL_ENV
     threads: SCALE.compute.train_threads
     resources:
-        gpu=SCALE.compute.gpus,
+        gpu=ONE_GPU,
     params:
         pretraining=pretraining_of,
         code=code("pretraining"),

@@ -15,12 +15,11 @@ folder = runtime.part_of(snakemake.input.retriever, "retriever")
 corpus = TokenisedCorpus(snakemake.input.tokens, snakemake.input.offsets)
 start, stop = index.shard_bounds(len(corpus), shard, retrieval.shards)
 room.check_embedding(output, stop - start, folder, retrieval, on_gpu=runtime.device() != "cpu")
-with runtime.autocast(snakemake.params.precision):
-    index.embed_shard(
-        Retriever.load(folder).to(runtime.device()).eval(),
-        corpus,
-        (start, stop),
-        output,
-        batch_tokens=retrieval.batch_tokens,
-        dtype=retrieval.dtype,
-    )
+index.embed_shard(
+    runtime.placed(Retriever.load(folder), snakemake.params.precision),
+    corpus,
+    (start, stop),
+    output,
+    batch_tokens=retrieval.batch_tokens,
+    dtype=retrieval.dtype,
+)

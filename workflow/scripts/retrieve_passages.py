@@ -10,11 +10,11 @@ from attention_distillation.settings import Retrieval
 
 runtime.torch_threads(snakemake)
 given, retrieval = snakemake.input, Retrieval(**snakemake.params.retrieval)
-retriever = Retriever.load(runtime.part_of(given.retriever, "retriever")).to(runtime.device()).eval()
+retriever = Retriever.load(runtime.part_of(given.retriever, "retriever"))
+retriever = runtime.placed(retriever, snakemake.params.precision)
 shards = index.open_shards(given.shards)
 found = index.build(shards, retrieval, runtime.device())
 for path, output in zip(given.questions, snakemake.output.retrieved, strict=True):
     texts = [question.question for question in records.read_questions(path)]
-    with runtime.autocast(snakemake.params.precision):
-        vectors = retriever.embed(retriever.tokenise(texts, retrieval.question_max_tokens))
+    vectors = retriever.embed(retriever.tokenise(texts, retrieval.question_max_tokens))
     index.retrieve(found, shards, vectors, retrieval, output)
