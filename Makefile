@@ -35,6 +35,7 @@ cached: ## keep the artifacts of results/miniature for 'make tables'
 	rm -rf results/cached/miniature && mkdir -p results/cached/miniature
 	cd results/miniature && cp --parents analysis/units.parquet */*/seed*/{predictions.jsonl,metrics.json,log.jsonl} \
 		../cached/miniature
+	gzip -9n results/cached/miniature/*/*/seed*/predictions.jsonl
 	du -sh results/cached/miniature
 
 test: .venv/.ready-dev ## the tests
