@@ -94,8 +94,8 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 
 def test_linear_warm_up_then_linear_decay(material, tmp_path):
     made = trainer(material, tmp_path, learning_rate=8.0, steps=12, warmup_steps=4)
-    assert [made._rate(step) for step in range(13)] == [2, 4, 6, 8, 8, 7, 6, 5, 4, 3, 2, 1, 0]
-    assert trainer(material, tmp_path, learning_rate=8.0, steps=4, warmup_steps=0)._rate(0) == 8.0
+    assert [made._rate(step, "reader") for step in range(13)] == [2, 4, 6, 8, 8, 7, 6, 5, 4, 3, 2, 1, 0]
+    assert trainer(material, tmp_path, learning_rate=8.0, steps=4, warmup_steps=0)._rate(0, "retriever") == 8.0
 
 
 def test_the_rate_reaches_both_optimisers(material, tmp_path):
@@ -104,6 +104,20 @@ def test_the_rate_reaches_both_optimisers(material, tmp_path):
     made.step(np.arange(4), 2)
     rates = [group["lr"] for _, optimizer in made.parts.values() for group in optimizer.param_groups]
     assert rates == [pytest.approx(6e-4)] * 2
+
+
+def test_the_retriever_may_have_a_rate_of_its_own(material, tmp_path):
+    made = trainer(material, tmp_path, steps=10, warmup_steps=5, learning_rate=1e-3, retriever_learning_rate=1e-5)
+    made._index = index.ExactIndex(material.shards)
+    before = weights(made)
+    made.step(np.arange(4), 2)
+    rates = {name: group["lr"] for name, (_, made_by) in made.parts.items() for group in made_by.param_groups}
+    assert rates == {"reader": pytest.approx(6e-4), "retriever": pytest.approx(6e-6)}
+    moved = {
+        name: max(float((value - before[name][key]).abs().max()) for key, value in weights(made)[name].items())
+        for name in BOTH
+    }
+    assert moved == {"reader": pytest.approx(6e-4, rel=0.1), "retriever": pytest.approx(6e-6, rel=0.1)}  # Adam's first
 
 
 # ------------------------------------------------------------------ what is trained

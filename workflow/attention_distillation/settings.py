@@ -158,12 +158,17 @@ class Training(Strict):
     """Appendix E, for one experiment and dataset."""
 
     learning_rate: Positive
+    retriever_learning_rate: Positive | None = Field(None, description="where it is not the reader's")
     steps: Count
     warmup_steps: Natural = 0
     batch_size: Count = Field(1, description="questions a step, over all replicas (paper: 1)")
     accumulate: Count = Field(1, description="parts a batch is split into, to save memory")
     refresh_every: Count = Field(description="steps between log rows; each refreshes the index and saves the state")
     validation_questions: Count = Field(500, description="dev questions behind the HR@5 of a log row")
+
+    def rate_of(self, part: str) -> float:
+        """The learning rate of ``reader`` or ``retriever``."""
+        return part == "retriever" and self.retriever_learning_rate or self.learning_rate
 
 
 class Experiment(Strict):

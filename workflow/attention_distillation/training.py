@@ -176,7 +176,7 @@ class Trainer:
         for name, module in modules.items():
             module.requires_grad_(name in self.trained).train(name in self.trained)
         self.parts = {
-            name: (module, Adam(module, training.learning_rate, dtype=dtype, fused=self.on_gpu,
+            name: (module, Adam(module, training.rate_of(name), dtype=dtype, fused=self.on_gpu,
                                 reduce=self.replicas.add))
             for name, module in modules.items()
             if name in self.trained
@@ -271,12 +271,12 @@ class Trainer:
             losses["retriever"] = kl(target, retriever_log_distribution(asked, passages, self.distillation.theta))
         return losses
 
-    def _rate(self, step: int) -> float:
+    def _rate(self, step: int, part: str) -> float:
         """Linear warm-up, then linear decay."""
-        warmup, steps = self.training.warmup_steps, self.training.steps
+        highest, warmup, steps = self.training.rate_of(part), self.training.warmup_steps, self.training.steps
         if step < warmup:
-            return self.training.learning_rate * (step + 1) / warmup
-        return self.training.learning_rate * max(0.0, (steps - step) / max(1, steps - warmup))
+            return highest * (step + 1) / warmup
+        return highest * max(0.0, (steps - step) / max(1, steps - warmup))
 
     def step(self, rows: np.ndarray, step: int, parts: Sequence[Part] | None = None) -> dict[str, torch.Tensor]:
         """One optimiser step of whatever is trained, on a batch in ``accumulate`` parts.
@@ -302,9 +302,9 @@ class Trainer:
             if len(parts) > 1:
                 for _, optimizer in self.parts.values():
                     optimizer.gather()
-        for _, optimizer in self.parts.values():
+        for name, (_, optimizer) in self.parts.items():
             for group in optimizer.param_groups:
-                group["lr"] = self._rate(step)
+                group["lr"] = self._rate(step, name)
             optimizer.step()
         return totals
 
