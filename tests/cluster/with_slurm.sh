@@ -24,7 +24,8 @@ configure() {
 	local host
 	host=$(hostname -s)
 	mkdir -p "$etc" "$home"/{state,spool}
-	# The node claims memory that it need not have (config_overrides), so that jobs may ask for what the profile says;
+	# The node claims memory and cores that it need not have (config_overrides), so that jobs may ask for what the
+	# profile says (the group 'report': a core for each of three jobs side by side);
 	# nothing is held to it. Its GPU is a name with a file that is always there.
 	cat >"$etc/slurm.conf" <<-END
 		$mark
@@ -56,7 +57,7 @@ configure() {
 		KillWait=5
 		MessageTimeout=60
 		GresTypes=gpu
-		NodeName=$host NodeAddr=127.0.0.1 CPUs=$(env --unset=OMP_NUM_THREADS nproc) RealMemory=256000 Gres=gpu:1 State=UNKNOWN
+		NodeName=$host NodeAddr=127.0.0.1 CPUs=4 RealMemory=256000 Gres=gpu:1 State=UNKNOWN
 		PartitionName=tests Nodes=$host Default=YES MaxTime=INFINITE State=UP
 	END
 	printf '%s\n' "$mark" "NodeName=$host Name=gpu File=/dev/null" >"$etc/gres.conf"
