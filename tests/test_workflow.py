@@ -191,6 +191,15 @@ def test_a_run_made_again_gives_the_same_bytes(copy, finished):
         assert (home / "tables" / name).read_bytes() == (first / "tables" / name).read_bytes(), name
 
 
+def test_the_report_is_one_page_with_everything_in_it(copy):
+    """By a Snakemake that is not on the PATH, as in the README."""
+    snakemake(copy, "--quiet=rules", "report")
+    page = (copy / "results" / "smoke" / "report.html").read_text("utf-8")
+    shown = [*(f"table{n}.csv" for n in (1, 2, 3, 4)), "appendix_c.csv", "signal.csv", "compare.csv", "claims.md"]
+    assert not [name for name in [*shown, *FIGURES[::2]] if f'{name}"' not in page]
+    assert not re.search(r"""<(script|link)[^>]*(src|href)=["']?https?:""", page)
+
+
 # ------------------------------------------------------------------ what a user may get wrong
 
 

@@ -95,5 +95,7 @@ rule report:
         f"{LOGS}/report.log",
     conda:
         "../../envs/cpu.yaml"
+    params:
+        python=sys.executable,  # whose snakemake need not be on the PATH
     shell:
-        "snakemake all --nolock --cores 1 --configfile {input.config} --report {output} 2> {log}"
+        "{params.python} -m snakemake all --nolock --cores 1 --configfile {input.config} --report {output} 2> {log}"
