@@ -17,7 +17,6 @@ import torch
 
 import common
 from attention_distillation import context, index, records, settings, signals
-from attention_distillation.evaluation import hit
 from attention_distillation.readers import DecoderOnlyReader
 from attention_distillation.retriever import Retriever, TokenisedCorpus
 from attention_distillation.training import Trainer
@@ -49,9 +48,7 @@ def library_signal(eager):
 
 def hit_rate(material: context.Material, found: Path) -> float:
     """HR@k of what a file says was found for the test questions."""
-    texts = material.texts(records.read_retrieved(found, len(material.corpus)))
-    hits = [hit([t for _, t in five], q.answers) for five, q in zip(texts, material.questions["test"], strict=True)]
-    return float(np.mean(hits))
+    return material.hit_rate("test", records.read_retrieved(found, len(material.corpus)))
 
 
 def main() -> None:

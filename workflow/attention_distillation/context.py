@@ -39,6 +39,11 @@ class Material:
         pairs = list(zip(found["title"], found["text"], strict=True))
         return [[pairs[place] for place in line] for line in places.reshape(rows.shape)]
 
+    def hit_rate(self, split: str, rows: np.ndarray) -> float:
+        """HR@k of the passages ``rows`` (n, k) found for the first n questions of a split."""
+        found = zip(self.texts(rows), self.questions[split], strict=False)
+        return float(np.mean([evaluation.hit([text for _, text in texts], asked.answers) for texts, asked in found]))
+
 
 def open_material(
     passages: str,

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from . import evaluation, index
+from . import index
 from .context import Material, context_rows, rng_of, target_answer
 from .optimiser import Adam, cast
 from .readers import Encoded, Reader
@@ -222,12 +222,8 @@ class Trainer:
 
     def validation_hit_rate(self) -> float:
         """HR@k on the validation sample, with index and retriever as they are."""
-        questions = self.material.questions["dev"][: self.training.validation_questions]
-        found = self.material.texts(self.retrieved("dev", np.arange(len(questions))))
-        hits = [
-            evaluation.hit([text for _, text in texts], q.answers) for texts, q in zip(found, questions, strict=True)
-        ]
-        return float(np.mean(hits))
+        count = min(self.training.validation_questions, len(self.material.questions["dev"]))
+        return self.material.hit_rate("dev", self.retrieved("dev", np.arange(count)))
 
     # -------------------------------------------------------------- one step
 
