@@ -43,7 +43,8 @@ def run_stage(options) -> dict:
     import numpy as np
     import torch
 
-    from attention_distillation import index, records
+    from attention_distillation import index
+    from attention_distillation.passages import Passages, write_passages
     from attention_distillation.retriever import TokenisedCorpus, tokenise_corpus
 
     torch.set_num_threads(options.threads)
@@ -55,7 +56,7 @@ def run_stage(options) -> dict:
     wall, start = time.perf_counter(), time.process_time()
     with common.Sampler() as sampler:
         if options.stage == "make":
-            records.write_passages(arrow, passages(options.passages))
+            write_passages(arrow, passages(options.passages))
         elif options.stage == "tokenise":
             tokenise_corpus(retriever.tokenizer, arrow, 200, tokens, offsets)
         elif options.stage == "embed":
@@ -69,7 +70,7 @@ def run_stage(options) -> dict:
             questions = np.random.default_rng(1).normal(size=(options.questions, options.width)).astype(np.float32)
             index.ExactIndex(index.open_shards(shards)).search(questions, 5)
         else:  # five passages of a question at a time, as a training step reads them
-            opened = records.open_passages(arrow)
+            opened = Passages(arrow)
             facts["seconds_to_open"] = time.process_time() - start
             picks = np.random.default_rng(2).integers(len(opened), size=(options.questions, 5))
             start = time.process_time()

@@ -424,8 +424,8 @@ def the_miniature(bench: Bench) -> Iterator[dict]:
 
 def _experiments(bench: Bench, scale, dataset: str, models: dict[str, Path], place: Path) -> Iterator[dict]:
     world = scale.corpora[scale.datasets[dataset].corpus].world
-    shapes.records.write_passages(place / "passages.arrow", miniature.passages(world))
-    corpus, questions = shapes.records.open_passages(place / "passages.arrow"), miniature.questions(world)
+    shapes.write_passages(place / "passages.arrow", miniature.passages(world))
+    corpus, questions = shapes.Passages(place / "passages.arrow"), miniature.questions(world)
     encoder = Retriever.load(models["retriever"]).to(bench.device).eval()
     files = place / "tokens.npy", place / "offsets.npy"
     retriever.tokenise_corpus(encoder.tokenizer, place / "passages.arrow", scale.retrieval.passage_max_tokens, *files)

@@ -17,8 +17,9 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
-from attention_distillation import index, records, retriever, settings
+from attention_distillation import index, retriever, settings
 from attention_distillation.context import Material
+from attention_distillation.passages import Passages, write_passages
 from attention_distillation.readers import KINDS, Reader
 from attention_distillation.records import Passage, Question
 from attention_distillation.retriever import Retriever, TokenisedCorpus
@@ -144,8 +145,8 @@ def make_material(shape: Shape, folder: Path, encoder: Retriever | None = None) 
     vocabulary = min(shape.falcon["vocab_size"], shape.t5["vocab_size"], shape.bert["vocab_size"])
     texts = [words(rng, shape.passage_words, vocabulary) for _ in range(shape.passages)]
     passages = (Passage(str(n), words(rng, 2, vocabulary), text) for n, text in enumerate(texts))
-    records.write_passages(folder / "passages.arrow", passages)
-    corpus = records.open_passages(folder / "passages.arrow")
+    write_passages(folder / "passages.arrow", passages)
+    corpus = Passages(folder / "passages.arrow")
     asked = [Question(str(n), words(rng, 6, vocabulary), [words(rng, 3, vocabulary)]) for n in range(shape.questions)]
     k = shape.retrieval["k"]
     found = rng.integers(0, shape.passages, (shape.questions, k))

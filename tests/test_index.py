@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from attention_distillation import index
+from attention_distillation import index, miniature
 from attention_distillation.records import InputError, read_retrieved, retrieved_facts
 from attention_distillation.settings import Retrieval
 
@@ -227,12 +227,14 @@ def test_compressed_search_and_its_recall():
 
 
 def test_an_approximate_index_tells_its_recall_with_what_it_found(tmp_path, capsys):
-    matrix, questions = vectors(400, size=32), vectors(20, size=32, seed=1)
+    matrix, encoder = vectors(400, size=32), tiny.bert()
+    texts = [question.question for question in miniature.questions(tiny.WORLD)["train"]]
+    questions = encoder.embed(encoder.tokenise(texts, 40))
     told = {}
     for kind in ("exact", "ivfpq"):
         settings, path = Retrieval(k=5, index=kind, lists=4, probes=1, code_bytes=8), tmp_path / f"{kind}.parquet"
         found = index.build(split(matrix, 2), settings)
-        index.retrieve(found, split(matrix, 2), questions, settings, path)
+        index.retrieve(found, split(matrix, 2), encoder, texts, settings, path)
         assert (read_retrieved(path, 400) == found.search(questions, 5)[1]).all()
         told[kind] = retrieved_facts(path)
     assert told["exact"] == {} and 0 < told["ivfpq"]["recall_against_exact"] < 1

@@ -101,7 +101,7 @@ def test_order_context_and_gold_reach_the_prompt(material, monkeypatch):
     assert [found[::-1] for found in turned] == ranked and same == hits
     none, _, kept = texts(context="none")
     assert none == [[]] * 8 and kept == passages  # HR is the retriever's, not the prompt's
-    gold = gold_passages(material.corpus, material.questions["test"])
+    gold = gold_passages([row["text"] for row in material.corpus], material.questions["test"])
     forced, still, _ = texts(gold, context="gold")
     assert still == hits and forced != ranked
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from attention_distillation import miniature, pretraining, records
+from attention_distillation.passages import Passages, write_passages
 from attention_distillation.pretraining import CorpusFacts, WorldFacts, make_tokenizer, pretrain
 from attention_distillation.readers import DecoderOnlyReader, FusionInDecoderReader
 from attention_distillation.records import Passage
@@ -34,8 +35,8 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     path = tmp_path_factory.mktemp("corpus") / "passages.arrow"
-    records.write_passages(path, [Passage(str(n), *pair) for n, pair in enumerate(TEXTS)])
-    return records.open_passages(path)
+    write_passages(path, [Passage(str(n), *pair) for n, pair in enumerate(TEXTS)])
+    return Passages(path)
 
 
 def texts_of(corpus):

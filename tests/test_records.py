@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attention_distillation import records
+from attention_distillation.passages import write_passages
 from attention_distillation.records import InputError, Passage, Question
 
 WORKFLOW = Path(__file__).parents[1] / "workflow"
@@ -55,7 +56,7 @@ def test_a_raising_writer_leaves_the_old_file_and_nothing_else(tmp_path):
     "write",
     [
         lambda path: records.write_json(path, {"a": object()}),
-        lambda path: records.write_passages(path, iter([Passage("a", "", "x"), "no passage"])),
+        lambda path: write_passages(path, iter([Passage("a", "", "x"), "no passage"])),
         lambda path: records.write_questions(path, [Question("a", "b", ["c"]), None]),
         lambda path: records.write_dump(path, [{"instance": [1]}], {}),
     ],
@@ -239,18 +240,6 @@ FULL = TEXTS.filter(str.strip)
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.builds(Passage, FULL, TEXTS, FULL), min_size=1, max_size=8, unique_by=lambda p: p.id), st.booleans())
-def test_passages_survive_writing(passages, small_batches):
-    with tempfile.TemporaryDirectory() as folder:
-        source, path = Path(folder) / "p.jsonl", Path(folder) / "passages.arrow"
-        records.write_jsonl(source, [vars(passage) for passage in passages])
-        assert list(records.read_passages(source)) == passages
-        assert records.write_passages(path, iter(passages), batch=2 if small_batches else 100) == len(passages)
-        corpus = records.open_passages(path)
-        assert [Passage(**row) for row in corpus] == passages
-
-
-@settings(deadline=None, max_examples=60)
 @given(
     st.lists(
         st.builds(Question, FULL, FULL, st.lists(FULL, min_size=1, max_size=3), TEXTS),
@@ -262,16 +251,6 @@ def test_questions_survive_writing(questions):
         path = Path(folder) / "questions.train.jsonl"
         records.write_questions(path, questions)
         assert records.read_questions(path) == questions
-
-
-def test_the_corpus_is_memory_mapped_not_read(tmp_path):
-    records.write_passages(tmp_path / "p.arrow", (Passage(str(i), "", "word " * 50) for i in range(5000)), batch=500)
-    import pyarrow as pa
-
-    before = pa.total_allocated_bytes()
-    corpus = records.open_passages(tmp_path / "p.arrow")
-    assert corpus[4321]["id"] == "4321" and len(corpus) == 5000
-    assert pa.total_allocated_bytes() - before < (tmp_path / "p.arrow").stat().st_size / 4
 
 
 def test_retrieved_lists_and_their_facts(tmp_path):
@@ -337,22 +316,3 @@ def test_a_dump_keeps_its_schema_and_tells_undefined_as_null(tmp_path):
     assert json.loads(table.schema.metadata[b"provenance"]) == {"seed": 1}
     records.write_dump(path, [], {})
     assert len(pq.read_table(path)) == 0
-
-
-@pytest.mark.parametrize("batch", [1, 3, 4, 100])
-def test_passages_one_after_another(tmp_path, batch):
-    passages = [Passage(str(n), f"t{n}", f"text {n}") for n in range(10)]
-    records.write_passages(tmp_path / "p.arrow", passages, batch=4)
-    parts = list(records.iterate_passages(tmp_path / "p.arrow", batch))
-    assert [pair for part in parts for pair in part] == [(p.title, p.text) for p in passages]
-    assert max(map(len, parts)) == min(batch, 4)
-
-
-def test_pages_that_were_given_back_are_read_again(tmp_path):
-    np.save(tmp_path / "x.npy", np.arange(100_000))
-    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    part = mapped[500:600]
-    total = mapped.sum()
-    records.give_back(mapped)
-    records.give_back(np.arange(3))  # nothing is mapped: nothing to do
-    assert mapped.sum() == total and part.tolist() == list(range(500, 600))

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attention_distillation import records
+from attention_distillation.passages import write_passages
 from attention_distillation.records import Passage
 from attention_distillation.retriever import (
     Retriever,
@@ -58,6 +58,9 @@ def test_padding_tokens_are_masked_whatever_they_are(encoder):
     rows = encoder.tokenise(TEXTS, 64)
     ids, mask = pad(rows, 7, "cpu")
     assert ids.dtype == mask.dtype == torch.int64 and ids.shape == (4, max(map(len, rows)))
+    wide, wider = pad(rows, 7, "cpu", 64), encoder.eval()(rows, 64)
+    assert wide[0].shape == (4, 64) and torch.allclose(wider, encoder(rows), atol=1e-5)
+    assert (wide[0][:, : ids.shape[1]] == ids).all() and (wide[1].sum(1) == mask.sum(1)).all()
     assert (ids[mask == 0] == 7).all() and mask.sum(1).tolist() == [len(row) for row in rows]
     assert [ids[n, : len(row)].tolist() for n, row in enumerate(rows)] == [row.tolist() for row in rows]
 
@@ -103,11 +106,13 @@ def test_saved_and_loaded_it_is_the_same(encoder, tmp_path):
 def test_batches_are_a_permutation_within_the_budget(lengths, budget):
     lengths = np.asarray(lengths, dtype=int)
     found = list(length_batches(lengths, budget))
-    assert sorted(np.concatenate([*found, np.empty(0, int)]).tolist()) == list(range(len(lengths)))
-    for rows in found:
-        assert len(rows) == 1 or len(rows) * lengths[rows].max() <= budget
-    longest = [lengths[rows].max() for rows in found]
-    assert longest == sorted(longest, reverse=True)
+    every = np.concatenate([*(rows for rows, _ in found), np.empty(0, int)])
+    assert sorted(every.tolist()) == list(range(len(lengths)))
+    for rows, width in found:
+        assert len(rows) == 1 or len(rows) * width <= budget
+        assert width % 8 == 0 and lengths[rows].max() <= width < max(lengths[rows].max(), 1) + 8
+    widths = [width for _, width in found]
+    assert widths == sorted(widths, reverse=True)
 
 
 # ------------------------------------------------------------------ the tokenised corpus
@@ -116,7 +121,7 @@ def test_batches_are_a_permutation_within_the_budget(lengths, budget):
 @pytest.mark.parametrize("batch", [1, 7, 1000])
 def test_the_tokenised_corpus_is_what_tokenising_directly_gives(tmp_path, encoder, batch):
     passages = [Passage(str(i), "" if i % 3 else "ada bay", " ".join(TEXTS[: 1 + i % 4])) for i in range(20)]
-    records.write_passages(tmp_path / "p.arrow", passages)
+    write_passages(tmp_path / "p.arrow", passages)
     tokens, offsets = tmp_path / "tokens.npy", tmp_path / "offsets.npy"
     tokenise_corpus(encoder.tokenizer, tmp_path / "p.arrow", 16, tokens, offsets, batch=batch)
     direct = encoder.tokenise([passage_text(p.title, p.text) for p in passages], 16)
@@ -138,7 +143,7 @@ def test_a_large_vocabulary_takes_four_bytes_a_token(tmp_path, encoder):
         def __call__(self, texts, **_):
             return {"input_ids": [[65536, 3] for _ in texts]}
 
-    records.write_passages(tmp_path / "p.arrow", [Passage("a", "", "x"), Passage("b", "", "y")])
+    write_passages(tmp_path / "p.arrow", [Passage("a", "", "x"), Passage("b", "", "y")])
     tokenise_corpus(Large(), tmp_path / "p.arrow", 16, tmp_path / "t.npy", tmp_path / "o.npy")
     assert np.load(tmp_path / "t.npy").dtype == np.uint32
     assert TokenisedCorpus(tmp_path / "t.npy", tmp_path / "o.npy")[[1]][0].tolist() == [65536, 3]

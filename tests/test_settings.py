@@ -137,6 +137,10 @@ def test_the_paper_s_numbers_are_appendix_e_s():
         ),
         (over(experiments={"step1": {"signal": "attention"}}), ["experiments.step1: a retriever is trained exactly"]),
         (over(experiments={"step2": {"signal": "none"}}), ["experiments.step2: a retriever is trained exactly where"]),
+        (
+            over(experiments={"step2": {"training": {"default": {"retriever_learning_rate": 1e-5}}}}),
+            ["experiments.step2: training.default.retriever_learning_rate", "'train' has retriever, whose rate"],
+        ),
         (over(experiments={"step2": {"signal": "perplexity"}}), ["experiments.step2.signal: perplexity needs"]),
         (
             over(experiments={"step2": {"distillation": {"tau_god": 1.0}}}),

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from attention_distillation import sources
 from attention_distillation.downloads import Source, sha256
-from attention_distillation.records import InputError, Passage, open_passages, read_json, read_questions
+from attention_distillation.passages import Passages
+from attention_distillation.records import InputError, Passage, read_json, read_questions
 from attention_distillation.sources import (
     SIZES,
     counted,
@@ -338,14 +339,14 @@ def test_corpora_whole(tmp_path):
         prepare_corpus([row], [tmp_path / "p.tsv.gz"], lock, out)
     assert not out.exists()
     assert prepare_corpus([row], [tmp_path / "p.tsv.gz"], lock, out, {"psgs_w100": 2}) == 2
-    assert open_passages(out)[1]["title"] == '"Weird Al" Yankovic'
+    assert Passages(out)[1]["title"] == '"Weird Al" Yankovic'
 
     texts = [Source(name, "file", "http://x", filename=f"{name}.jsonl") for name in ("text", "infobox")]
     for number, part in enumerate(texts):
         (tmp_path / part.filename).write_text(f'{{"id": "1", "title": "t{number}", "section": "", "text": "x"}}\n')
     files = [tmp_path / part.filename for part in texts]
     assert prepare_corpus(texts, files, lock, tmp_path / "atlas.arrow") == 2
-    assert open_passages(tmp_path / "atlas.arrow")["id"][:] == ["1", "infobox/1"]
+    assert Passages(tmp_path / "atlas.arrow")[[0, 1]]["id"] == ["1", "infobox/1"]
 
 
 def test_memory_does_not_grow_with_the_corpus(tmp_path):

@@ -326,7 +326,7 @@ def test_validation_and_retrieval_see_no_dropout(material, tmp_path):
 
 
 def test_gold_is_shown_to_the_reader_that_asks_for_it(material, tmp_path, monkeypatch):
-    gold = gold_passages(material.corpus, material.questions["train"])
+    gold = gold_passages([row["text"] for row in material.corpus], material.questions["train"])
     made = trainer(
         material, tmp_path, ["reader"], "none", distillation=Distillation(context="gold"), gold=gold, steps=1
     )

@@ -8,8 +8,9 @@ from pathlib import Path
 import models
 import numpy as np
 
-from attention_distillation import index, miniature, records, retriever
+from attention_distillation import index, miniature, retriever
 from attention_distillation.context import Material
+from attention_distillation.passages import Passages, write_passages
 from attention_distillation.pretraining import make_model, make_tokenizer
 from attention_distillation.retriever import Retriever, TokenisedCorpus
 from attention_distillation.settings import Pretraining, Retrieval, World
@@ -38,7 +39,7 @@ def bert(seed: int = 0, dropout: float = 0.0) -> Retriever:
 def corpus_files(folder: Path, world: World = WORLD) -> tuple[Path, TokenisedCorpus]:
     """``passages.arrow`` and the tokenised corpus of a world."""
     path, tokens, offsets = folder / "passages.arrow", folder / "tokens.npy", folder / "offsets.npy"
-    records.write_passages(path, miniature.passages(world))
+    write_passages(path, miniature.passages(world))
     retriever.tokenise_corpus(words(), path, RETRIEVAL.passage_max_tokens, tokens, offsets)
     return path, TokenisedCorpus(tokens, offsets)
 
@@ -55,7 +56,7 @@ def material(folder: Path, encoder: Retriever | None = None) -> Material:
     for split, asked in questions.items():
         vectors = encoder.embed(encoder.tokenise([q.question for q in asked], RETRIEVAL.question_max_tokens))
         retrieved[split] = index.ExactIndex(shards).search(vectors, RETRIEVAL.k)[1]
-    return Material(records.open_passages(path), questions, retrieved, tokens, shards)
+    return Material(Passages(path), questions, retrieved, tokens, shards)
 
 
 def naive_search(matrix: np.ndarray, questions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from . import evaluation
-from .records import Question, open_passages, read_questions, read_retrieved
+from .passages import Passages
+from .records import Question, read_questions, read_retrieved
 from .settings import Distillation
 
 
@@ -17,14 +18,14 @@ class Material:
     """What a run reads.
 
     Attributes:
-        corpus: passages, as :func:`records.open_passages` gives them.
+        corpus: passages (:class:`passages.Passages`).
         questions: by split.
         retrieved: passages found by a fixed retriever for each split, int64 (questions, k).
         tokens: the corpus as the retriever's token rows (:class:`retriever.TokenisedCorpus`), to train one.
         shards: embeddings of the corpus by the retriever that the run starts from, to train one.
     """
 
-    corpus: object
+    corpus: Passages
     questions: dict[str, list[Question]]
     retrieved: dict[str, np.ndarray] = field(default_factory=dict)
     tokens: object = None
@@ -57,7 +58,7 @@ def open_material(
     Raises:
         InputError: a retrieved passage that the corpus does not have.
     """
-    corpus = open_passages(passages)
+    corpus = Passages(passages)
     return Material(
         corpus,
         {split: read_questions(path) for split, path in questions.items()},
@@ -67,8 +68,8 @@ def open_material(
     )
 
 
-def gold_passages(corpus, questions: Sequence[Question], batch: int = 10_000) -> np.ndarray:
-    """For each question the first passage whose text holds an answer, int64; -1 where none does."""
+def gold_passages(texts: Iterable[str], questions: Sequence[Question]) -> np.ndarray:
+    """For each question the first of the corpus's ``texts`` that holds an answer, int64; -1 where none does."""
     gold = np.full(len(questions), -1, dtype=np.int64)
     wanted: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
     for number, question in enumerate(questions):
@@ -76,13 +77,12 @@ def gold_passages(corpus, questions: Sequence[Question], batch: int = 10_000) ->
             tokens = evaluation.dpr_tokens(answer)
             if tokens:
                 wanted.setdefault(tokens[0], []).append((number, tokens))
-    for start in range(0, len(corpus), batch):
-        for row, text in enumerate(corpus[start : start + batch]["text"], start):
-            tokens = evaluation.dpr_tokens.__wrapped__(text)  # each passage is seen once: nothing to cache
-            for place, token in enumerate(tokens):
-                for number, answer in wanted.get(token, ()):
-                    if gold[number] < 0 and tokens[place : place + len(answer)] == answer:
-                        gold[number] = row
+    for row, text in enumerate(texts):
+        tokens = evaluation.dpr_tokens.__wrapped__(text)  # each passage is seen once: nothing to cache
+        for place, token in enumerate(tokens):
+            for number, answer in wanted.get(token, ()):
+                if gold[number] < 0 and tokens[place : place + len(answer)] == answer:
+                    gold[number] = row
     return gold
 
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from .records import InputError, give_back, replacing, write_retrieved
+from .passages import give_back
+from .records import InputError, replacing, write_retrieved
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,8 +61,8 @@ def embed_shard(
         bar = tqdm(total=stop - start, desc="embedding", unit="passage", mininterval=5, disable=not progress)
         for first in range(start, stop, BLOCK_ROWS):
             block = np.empty((min(BLOCK_ROWS, stop - first), retriever.size), kind)
-            for rows in length_batches(corpus.lengths(first, first + len(block)), batch_tokens):
-                block[rows] = retriever(corpus[rows + first]).cpu().numpy()
+            for rows, width in length_batches(corpus.lengths(first, first + len(block)), batch_tokens):
+                block[rows] = retriever(corpus[rows + first], width).cpu().numpy()
                 bar.update(len(rows))
             file.write(block.tobytes())
             corpus.give_back()
@@ -225,11 +226,14 @@ def recall(index, exact, questions: np.ndarray, k: int) -> float:
     return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(found, true, strict=True)]))
 
 
-def retrieve(index, shards: Sequence[np.ndarray], questions: np.ndarray, retrieval, path: str | Path) -> None:
-    """Write the k nearest of the question vectors, (questions, d); an approximate index's recall goes with them."""
-    scores, rows = index.search(questions, retrieval.k)
+def retrieve(
+    index, shards: Sequence[np.ndarray], retriever: Retriever, questions: Sequence[str], retrieval, path: str | Path
+) -> None:
+    """Write the k nearest passages of each question; an approximate index's recall goes with them."""
+    vectors = retriever.embed(retriever.tokenise(list(questions), retrieval.question_max_tokens))
+    scores, rows = index.search(vectors, retrieval.k)
     facts = {}
     if retrieval.index == "ivfpq":
-        facts["recall_against_exact"] = recall(index, ExactIndex(shards), questions[:500], retrieval.k)
+        facts["recall_against_exact"] = recall(index, ExactIndex(shards), vectors[:500], retrieval.k)
         tqdm.write(f"IVF-PQ finds {facts['recall_against_exact']:.3f} of the exact {retrieval.k} nearest", sys.stderr)
     write_retrieved(path, rows, scores, facts)

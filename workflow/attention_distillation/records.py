@@ -1,9 +1,8 @@
 """What a passage, a question and a retrieved list are; reading and writing them; saying which line is wrong.
 
-Every file that one stage hands to another is read and written here and nowhere else:
+Every file that one stage hands to another is read and written here, the corpus in :mod:`passages`:
 
 =======================  =======================================================================
-``passages.arrow``       Arrow stream, memory-mapped: ``id, title, text`` (strings), row = passage
 ``questions.S.jsonl``    one object a line: ``id, question, answers`` and, to train on, ``target``
 ``retrieved.S.parquet``  row = question: ``passages`` (k row numbers), ``scores`` (k float32), best first
 ``attention.parquet``    the dump: a row a passage token of an instance
@@ -17,7 +16,6 @@ import contextlib
 import csv
 import hashlib
 import json
-import mmap
 import os
 import platform
 import subprocess
@@ -201,60 +199,6 @@ def read_passages(path: str | Path) -> Iterator[Passage]:
         yield passage
     if not seen:
         raise InputError(f"{path}: holds no passage.")
-
-
-def write_passages(path: str | Path, passages: Iterable[Passage], batch: int = 10_000) -> int:
-    """Write passages as one Arrow stream, a batch at a time; returns how many."""
-    import pyarrow as pa
-
-    schema = pa.schema([("id", pa.string()), ("title", pa.string()), ("text", pa.large_string())])
-    count, rows = 0, []
-    with replacing(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
-
-        def flush() -> None:
-            stream.write_batch(pa.RecordBatch.from_pylist([asdict(row) for row in rows], schema=schema))
-            rows.clear()
-
-        for passage in passages:
-            rows.append(passage)
-            count += 1
-            if len(rows) == batch:
-                flush()
-        if rows:
-            flush()
-    return count
-
-
-def open_passages(path: str | Path):
-    """The corpus as a memory-mapped ``datasets.Dataset``: ``corpus[7]["text"]``, without holding it in memory."""
-    from datasets import Dataset
-
-    return Dataset.from_file(str(path))
-
-
-def iterate_passages(path: str | Path, batch: int) -> Iterator[list[tuple[str, str]]]:
-    """(title, text) of all passages in order, at most ``batch`` at a time; memory holds what was written together.
-
-    A memory-mapped corpus would stay in memory once read, as far as limits on a job's memory can tell.
-    """
-    import pyarrow as pa
-
-    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-        for written in stream:
-            for start in range(0, len(written), batch):
-                part = written.slice(start, batch)
-                yield list(zip(part["title"].to_pylist(), part["text"].to_pylist(), strict=True))
-
-
-def give_back(mapped) -> None:
-    """Let go of the pages of a ``numpy.memmap`` opened to read: they are read again when they are looked at again.
-
-    Whoever goes through a file larger than memory calls it now and then. The kernel takes such pages back when it
-    must, but until then they count as the job's own memory where a cluster limits it.
-    """
-    mapping = getattr(mapped, "_mmap", None)  # None: an array in memory
-    if mapping is not None:
-        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 # ------------------------------------------------------------------ questions

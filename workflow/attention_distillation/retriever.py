@@ -16,7 +16,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .records import give_back, iterate_passages, replacing
+from .passages import give_back, iterate_passages
+from .records import replacing
+
+WIDTH_STEP = 8
+"""Padded widths are multiples of it."""
 
 
 class Retriever(nn.Module):
@@ -51,9 +55,9 @@ class Retriever(nn.Module):
         """d_emb, the length of a vector."""
         return self.model.config.hidden_size
 
-    def forward(self, tokens: list[np.ndarray]) -> Tensor:
-        """Vectors of token rows, float32 (rows, d)."""
-        ids, mask = pad(tokens, self.tokenizer.pad_token_id or 0, self.model.device)
+    def forward(self, tokens: list[np.ndarray], width: int | None = None) -> Tensor:
+        """Vectors of token rows, float32 (rows, d); ``width``: pad to so many tokens, not to the longest row."""
+        ids, mask = pad(tokens, self.tokenizer.pad_token_id or 0, self.model.device, width)
         hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()  # a mean in full precision
         return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
@@ -67,31 +71,35 @@ class Retriever(nn.Module):
         """Vectors of token rows without gradient or dropout, float32 (rows, d); order as given."""
         vectors, training = np.empty((len(tokens), self.size), dtype=np.float32), self.training
         self.eval()
-        for rows in length_batches(np.fromiter(map(len, tokens), int, len(tokens)), batch_tokens):
-            vectors[rows] = self([tokens[row] for row in rows]).cpu().numpy()
+        for rows, width in length_batches(np.fromiter(map(len, tokens), int, len(tokens)), batch_tokens):
+            vectors[rows] = self([tokens[row] for row in rows], width).cpu().numpy()
         self.train(training)
         return vectors
 
 
-def pad(rows: list[np.ndarray], pad_id: int, device) -> tuple[Tensor, Tensor]:
-    """Right-padded ids and mask, int64 (rows, longest)."""
+def pad(rows: list[np.ndarray], pad_id: int, device, width: int | None = None) -> tuple[Tensor, Tensor]:
+    """Right-padded ids and mask, int64 (rows, width); without ``width`` as wide as the longest row."""
     lengths = np.fromiter(map(len, rows), int, len(rows))
-    mask = np.arange(lengths.max())[None] < lengths[:, None]
+    mask = np.arange(width or lengths.max())[None] < lengths[:, None]
     ids = np.full(mask.shape, pad_id, dtype=np.int64)
     ids[mask] = np.concatenate(rows)
     return tuple(torch.from_numpy(part).to(device, non_blocking=True) for part in (ids, mask.astype(np.int64)))
 
 
-def length_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
-    """Row numbers in batches of like length, longest first, each at most ``batch_tokens`` with padding.
+def length_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Row numbers in batches of like length, longest first, and the width to pad each to.
 
-    Sorting by length wastes no work on padding; longest first meets the memory peak at once.
+    A batch has at most ``batch_tokens`` tokens, padding included. Sorting by length wastes little work on padding,
+    and longest first meets the memory peak at once. Widths are multiples of 8: tensor cores want them, and an
+    allocator that is asked for a new size with every batch keeps the old ones (at a million passages, half as much
+    memory again: docs/measurements/corpus-scale.md).
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        stop = start + max(1, batch_tokens // max(int(lengths[order[start]]), 1))
-        yield order[start:stop]
+        width = max(1, -(-int(lengths[order[start]]) // WIDTH_STEP)) * WIDTH_STEP
+        stop = start + max(1, batch_tokens // width)
+        yield order[start:stop], width
         start = stop
 
 
@@ -118,7 +126,7 @@ class TokenisedCorpus:
         return np.diff(self._offsets[start : stop + 1])
 
     def give_back(self) -> None:
-        """Let go of the pages read so far (:func:`records.give_back`)."""
+        """Let go of the pages read so far (:func:`passages.give_back`)."""
         give_back(self._tokens)
         give_back(self._offsets)
 

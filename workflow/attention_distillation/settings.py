@@ -158,7 +158,7 @@ class Training(Strict):
     """Appendix E, for one experiment and dataset."""
 
     learning_rate: Positive
-    retriever_learning_rate: Positive | None = Field(None, description="where it is not the reader's")
+    retriever_learning_rate: Positive | None = Field(None, description="beside a reader that learns at another")
     steps: Count
     warmup_steps: Natural = 0
     batch_size: Count = Field(1, description="questions a step, over all replicas (paper: 1)")
@@ -193,6 +193,12 @@ class Experiment(Strict):
             raise ValueError("a retriever is trained exactly where there is a signal")
         if self.train and not self.training:
             raise ValueError("'train' is not empty: give 'training'")
+        for dataset, training in self.training.items():
+            if training.retriever_learning_rate and set(self.train) != {"reader", "retriever"}:
+                raise ValueError(
+                    f"training.{dataset}.retriever_learning_rate: it is for a retriever that is trained beside a "
+                    f"reader; 'train' has {' and '.join(self.train) or 'neither'}, whose rate is learning_rate"
+                )
         return self
 
 

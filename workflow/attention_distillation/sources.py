@@ -17,7 +17,8 @@ from pathlib import Path
 
 from .archives import sound, unpack
 from .downloads import FID_INDEX, Source, verify
-from .records import InputError, Passage, Question, read_jsonl, write_json, write_passages, write_questions
+from .passages import write_passages
+from .records import InputError, Passage, Question, read_jsonl, write_json, write_questions
 from .room import check_disk
 
 SIZES = {  # Appendix D

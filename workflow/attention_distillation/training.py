@@ -387,8 +387,7 @@ class Trainer:
     def retrieve(self, split: str, path: str | Path) -> None:
         """Write what the trained retriever finds for a split, in the index of the last refresh."""
         asked = [question.question for question in self.material.questions[split]]
-        vectors = self.retriever.embed(self.retriever.tokenise(asked, self.retrieval.question_max_tokens))
-        index.retrieve(self._index, index.open_shards(self._shards()), vectors, self.retrieval, path)
+        index.retrieve(self._index, index.open_shards(self._shards()), self.retriever, asked, self.retrieval, path)
 
     def forget(self) -> None:
         """Drop state and index, last of all: a job killed before that has its outputs deleted and needs them."""

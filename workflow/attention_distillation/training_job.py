@@ -1,8 +1,7 @@
 """A training job from its plain description: in this process, or in one for each GPU.
 
-The description is JSON, ``{"input", "params", "wildcards", "checkpoint", "log",
-"retrieved"}``, as rule ``train_run`` has them: the
-processes of a job on several GPUs read it from the run's folder.
+The description is JSON, ``{"input", "params", "wildcards", "checkpoint", "log", "retrieved"}``, as rule ``train_run``
+has them: the processes of a job on several GPUs read it from the run's folder.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ from attention_distillation import runtime
 
 runtime.start(snakemake)
 
-from attention_distillation import records
+from attention_distillation import passages, records
 
 source = snakemake.input[0]
-count = records.write_passages(snakemake.output.passages, records.read_passages(source))
+count = passages.write_passages(snakemake.output.passages, records.read_passages(source))
 if count < snakemake.params.k:
     raise records.InputError(
         f"retrieval.k: {snakemake.params.k} passages are asked for, and {source} holds {count}; lower k."

@@ -7,8 +7,10 @@ runtime.start(snakemake)
 import numpy as np
 
 from attention_distillation import context, records
+from attention_distillation.passages import iterate_passages
 
 questions = records.read_questions(snakemake.input.questions)
-gold = context.gold_passages(records.open_passages(snakemake.input.passages), questions)
+texts = (text for part in iterate_passages(snakemake.input.passages) for _, text in part)
+gold = context.gold_passages(texts, questions)
 with records.replacing(snakemake.output.gold) as part, open(part, "wb") as file:
     np.save(file, gold)

@@ -4,7 +4,8 @@ from attention_distillation import runtime
 
 runtime.start(snakemake)
 
-from attention_distillation import miniature, records
+from attention_distillation import miniature
+from attention_distillation.passages import write_passages
 from attention_distillation.settings import World
 
-records.write_passages(snakemake.output.passages, miniature.passages(World(**snakemake.params.world)))
+write_passages(snakemake.output.passages, miniature.passages(World(**snakemake.params.world)))

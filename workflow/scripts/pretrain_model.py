@@ -5,15 +5,16 @@ from attention_distillation import runtime
 runtime.start(snakemake)
 
 from attention_distillation import pretraining, records
+from attention_distillation.passages import Passages, iterate_passages
 from attention_distillation.settings import Pretraining
 
 runtime.torch_threads(snakemake)
 shape = Pretraining(**snakemake.params.pretraining)
-corpus = records.open_passages(str(snakemake.input.passages)) if snakemake.input.get("passages") else None
+corpus = snakemake.input.get("passages")
 log = pretraining.pretrain(
     snakemake.wildcards.kind,
-    pretraining.CorpusFacts(corpus) if corpus else pretraining.WorldFacts(),
-    (f"{row['title']} {row['text']}" for row in corpus) if corpus else None,
+    pretraining.CorpusFacts(Passages(corpus)) if corpus else pretraining.WorldFacts(),
+    (f"{title} {text}" for part in iterate_passages(corpus) for title, text in part) if corpus else None,
     shape,
     snakemake.output.model,
 )

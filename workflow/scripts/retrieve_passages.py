@@ -16,5 +16,4 @@ shards = index.open_shards(given.shards)
 found = index.build(shards, retrieval, runtime.device())
 for path, output in zip(given.questions, snakemake.output.retrieved, strict=True):
     texts = [question.question for question in records.read_questions(path)]
-    vectors = retriever.embed(retriever.tokenise(texts, retrieval.question_max_tokens))
-    index.retrieve(found, shards, vectors, retrieval, output)
+    index.retrieve(found, shards, retriever, texts, retrieval, output)
