@@ -24,6 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "workflow")]
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+EXPERIMENTS = ("step1", "step2", "off_the_shelf", "atlas", "perplexity")
+"""Those of the paper that train; step1 first, which needs no index."""
 VERSIONS = ("torch", "transformers", "tokenizers", "faiss-cpu", "datasets", "pyarrow", "numpy")
 
 

@@ -21,7 +21,8 @@ import time
 import zlib
 from pathlib import Path
 
-EXPERIMENTS = ("step1", "step2", "off_the_shelf", "atlas", "perplexity")
+from common import EXPERIMENTS
+
 MAIN = Path(__file__).resolve()
 
 

@@ -9,9 +9,12 @@ import pytest
 import torch
 
 import gpu
+import gpu_agreement
 import shapes
 import true_shapes
+from attention_distillation import settings
 from attention_distillation.readers import KINDS, DecoderOnlyReader
+from common import EXPERIMENTS
 
 
 def section(name: str, folder: Path) -> tuple[dict, str]:
@@ -40,7 +43,7 @@ def test_prompts_fill_their_limit(tmp_path):
     assert all(count >= shapes.TOY.retrieval["k"] * shapes.TOY.prompt["passage_max_tokens"] for count in tokens)
 
 
-@pytest.mark.parametrize("experiment", true_shapes.EXPERIMENTS)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_one_step_of_each_experiment(experiment):
     row = true_shapes.one(experiment, toy=True)
     assert row["finite"] and row["as_due"] and row["losses"]
@@ -62,16 +65,16 @@ def test_correctness_agrees_and_would_tell_a_difference(tmp_path, monkeypatch):
         output = forward(self, encoded, **how)
         if not how.get("record") or self.model.dtype != torch.bfloat16:
             return output
-        return gpu.shapes.replace(output, token_attention=output.token_attention * 1.2)
+        return shapes.replace(output, token_attention=output.token_attention * 1.2)
 
     monkeypatch.setattr(DecoderOnlyReader, "forward", wrong)
-    rows = list(gpu.correctness(gpu.Bench(True, 60, tmp_path)))
+    rows = list(gpu_agreement.correctness(gpu.Bench(True, 60, tmp_path)))
     assert not all(row["agrees"] for row in rows if row["what"] == "recorded attention")
 
 
 def test_speed_then_profile_of_the_slowest(tmp_path):
     told, page = section("speed", tmp_path)
-    assert [row["experiment"] for row in told["rows"]] == list(gpu.EXPERIMENTS) and "| step1 |" in page
+    assert [row["experiment"] for row in told["rows"]] == list(EXPERIMENTS) and "| step1 |" in page
     assert all(row["steps a second"] > 0 for row in told["rows"]) and told["facts"]["toy"] is True
     slowest = min(told["rows"], key=lambda row: row["steps a second"])["experiment"]
     rows = section("profile", tmp_path)[0]["rows"]
@@ -89,7 +92,7 @@ def test_embedding_and_search(tmp_path):
 
 def test_the_miniature_s_experiments(tmp_path):
     rows = section("miniature", tmp_path)[0]["rows"]
-    assert [row["experiment"] for row in rows] == list(gpu.settings.MAIN)
+    assert [row["experiment"] for row in rows] == list(settings.MAIN)
     assert all(0 <= row["em"] <= row["f1"] <= 100 and 0 <= row["hr_at_5"] <= 1 for row in rows)
 
 

@@ -50,7 +50,7 @@ def test_what_was_read_does_not_stay_in_memory(tmp_path):
     corpus = Passages(path)
     found = [corpus[list(range(row, row + 5))]["id"][0] for row in range(0, 20_000, 5)]
     assert found == [str(row) for row in range(0, 20_000, 5)]
-    assert path.stat().st_size > 10e6 and resident(path) < 1e6
+    assert path.stat().st_size > 10e6 and resident(path) < 4e6
     left = corpus[[3, 19_999]]
     assert left["id"] == ["3", "19999"] and corpus[7]["text"] == "word " * 100
     with pytest.raises(IndexError):
