@@ -200,6 +200,52 @@ def test_the_report_is_one_page_with_everything_in_it(copy):
     assert not re.search(r"""<(script|link)[^>]*(src|href)=["']?https?:""", page)
 
 
+# ------------------------------------------------------------------ a user's own data
+
+PASSAGES = [{"id": str(n), "title": f"Town {n}", "text": f"town number {n} lies on river {n} ."} for n in range(12)]
+ASKED = [{"question": f"on which river lies town {n} ?", "answers": [f"river {n}"]} for n in range(4)]
+
+
+def test_would_this_reader_teach_my_retriever(tmp_path):
+    """The controls of a user's own data, with models made from it, beside the initial ones."""
+    folder = working_copy(tmp_path)
+    for name, rows in {"passages": PASSAGES, "train": ASKED, "dev": ASKED, "test": ASKED}.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    custom = {
+        "name": "towns", "passages": "passages.jsonl", "pretrain": True, "nouns": "content_words",
+        "questions": {split: f"{split}.jsonl" for split in ("train", "dev", "test")},
+    }  # fmt: skip
+    few = {"training": {"default": {"steps": 2, "warmup_steps": 0, "batch_size": 2, "refresh_every": 1}}}
+    kinds = ("reader", "encoder_decoder", "retriever")
+    small = {
+        "models": {"pretraining": {"hidden_size": 32, "layers": 1, "heads": 2, "vocabulary": 300,
+                                   "steps": dict.fromkeys(kinds, 3), "batch_size": dict.fromkeys(kinds, 4)}},
+        "experiments": dict.fromkeys(("frozen_checkpoint", "off_the_shelf_slow"), few),
+        "analysis": {"instances": 4, "bootstrap": 50},
+    }  # fmt: skip
+    config = [
+        "scale=custom",
+        f"custom={json.dumps(custom)}",
+        f"overrides={json.dumps(small)}",
+        "experiments=[checkpoint]",
+    ]
+    snakemake(folder, "--quiet=rules", "controls", config=config)
+    tables = folder / "results" / "towns" / "tables"
+    names = [f"controls{part}.{kind}" for part in ("", "_differences", "_signal") for kind in ("csv", "md")]
+    assert sorted(path.name for path in tables.iterdir()) == sorted(names)
+    with open(tables / "controls_differences.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["experiment"], row["statistic"]) for row in rows} == {
+        (f"{control} - checkpoint", statistic)
+        for control in ("frozen_checkpoint", "off_the_shelf_slow")
+        for statistic in ("em", "f1", "hr_at_5")
+    }
+    frozen = [json.loads(line) for line in (
+        folder / "results" / "towns" / "towns" / "frozen_checkpoint" / "seed0" / "log.jsonl"
+    ).read_text("utf-8").splitlines()]  # fmt: skip
+    assert [row["step"] for row in frozen] == [0, 1, 2]
+
+
 # ------------------------------------------------------------------ what a user may get wrong
 
 
@@ -219,10 +265,6 @@ def test_a_wrong_config_is_told_before_anything_runs(tmp_path, config, said):
     assert sum(said in line for line in output.splitlines()) == 1, output
     assert "Traceback" not in output and "pydantic" not in output
     assert not (folder / "results").exists() and not (folder / "logs").exists()
-
-
-PASSAGES = [{"id": str(n), "title": f"Town {n}", "text": f"town number {n} lies on river {n} ."} for n in range(12)]
-ASKED = [{"question": f"on which river lies town {n} ?", "answers": [f"river {n}"]} for n in range(4)]
 
 
 @pytest.mark.parametrize(

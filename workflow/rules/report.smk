@@ -33,7 +33,7 @@ use rule analyse_tokens as analyse_controls with:
 
 
 rule tabulate_controls:
-    """EM, F1 and HR@k of the controls beside the paper's experiments, and what their readers' attention tells."""
+    """The controls beside the paper's experiments: scores, gains over the initial models, what attention tells."""
     input:
         predictions=run_files("predictions.jsonl", experiments=CONTROLLED),
         units=f"{ROOT}/analysis/controls.parquet",
@@ -42,6 +42,8 @@ rule tabulate_controls:
         f"{TABLES}/controls.md",
         report(f"{TABLES}/controls_signal.csv", caption="../report/signal.rst", category="Controls"),
         f"{TABLES}/controls_signal.md",
+        report(f"{TABLES}/controls_differences.csv", caption="../report/controls_differences.rst", category="Controls"),
+        f"{TABLES}/controls_differences.md",
     log:
         f"{LOGS}/tabulate_controls.log",
     benchmark:

@@ -1,4 +1,4 @@
-"""Tabulate the controls beside the paper's experiments: their scores, and what their readers' attention tells."""
+"""Tabulate the controls beside the paper's experiments: scores, what attention tells, gains over the initial models."""
 
 from attention_distillation import runtime
 
@@ -10,8 +10,12 @@ labels, replicates, output = snakemake.params.labels, snakemake.params.replicate
 units, origins = token_analysis.read_units(snakemake.input.units)
 scores = tables.score_measures(tables.read_predictions(snakemake.input.predictions), replicates)
 signal = tables.signal_measures(units, replicates)
-for name, measures, (csv, page) in (("controls", scores, output[:2]), ("signal", signal, output[2:])):
+for name, measures, (csv, page) in (("controls", scores, output[:2]), ("signal", signal, output[2:4])):
     rows = tables.as_rows(measures)
     notes = typesetting.footer(labels, rows, origins, replicates)
     tables.write_rows(csv, rows)
     typesetting.write_text(page, typesetting.markdown(name, rows, labels, notes))
+gains = tables.difference_rows(scores, pairs=())
+tables.write_rows(output[4], gains)
+notes = typesetting.footer(labels, gains, origins, replicates)
+typesetting.write_text(output[5], typesetting.differences_markdown(gains, labels, notes))
