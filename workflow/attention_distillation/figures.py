@@ -293,7 +293,7 @@ def rivals(rows: pd.DataFrame, labels: dict, percentile: str = "95"):
             f"Figure 4. {labels['experiments'][RIVALS[0]]} beside {labels['experiments'][RIVALS[1]]}",
             f"Top: performance. Bottom: answer-related tokens. Bars: mean, 95 % interval; "
             f"grey: ± one standard deviation over units.\n"
-            f"n: {_counts(rows, '1')} questions × seeds; {_counts(rows, '3')} units. "
+            f"n: {_counts(rows, '1')} (questions × seeds); {_counts(rows, '3')} units. "
             f"Scale: {labels['scale']}; {_seeds(len(labels['seeds']))}.",
         )
         _legend_below(figure, panels)

@@ -377,7 +377,7 @@ def footer(labels: dict, rows: pd.DataFrame, origins: dict[str, dict], replicate
     counted = rows[rows["statistic"] != "spearman_undefined"]
     kind = str(counted["table"].iloc[0])[:1] if len(counted) else ""
     units = "units (retrieved passages of instances) where defined"
-    what = {"1": "questions × seeds", "S": "questions × seeds", "C": "instances × seeds"}.get(kind, units)
+    what = {"1": "(questions × seeds)", "S": "(questions × seeds)", "C": "(instances × seeds)"}.get(kind, units)
 
     def told(key: str) -> str:
         return ", ".join(sorted({str(origin[key]) for origin in every if origin.get(key)})) or "not recorded"
