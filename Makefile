@@ -24,6 +24,8 @@ help: ## this list
 	touch $@
 
 demo: .venv/.ready ## the paper in miniature: tables, figures, claims under results/miniature
+	@test ! -e results/miniature/.seeds || { echo "results/miniature holds the committed artifacts that 'make tables' \
+	laid there: nothing would be trained. Move it away and call again."; exit 1; }
 	.venv/bin/snakemake --cores $(CORES)
 	@echo && cat results/miniature/tables/table1.md && echo "tables, figures and claims: results/miniature/"
 

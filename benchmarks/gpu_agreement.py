@@ -65,7 +65,7 @@ def correctness(bench: Bench) -> Iterator[dict]:
                     distillation=trainer.distillation.model_copy(update={"tau_gold": 0.3}), folder=folder,
                     config_hash="", device=device, dtype=dtype, progress=False,
                 )  # fmt: skip
-                trainer.retrieved = lambda split, rows, trainer=trainer: trainer.material.retrieved[split][rows]
+                trainer.retrieved = lambda split, rows, trainer=trainer: (None, trainer.material.retrieved[split][rows])
                 parts = trainer.prepared(np.arange(3), 0)
                 made[device, dtype] = _seen(trainer, parts)
         reference = made.pop(("cpu", torch.float32))

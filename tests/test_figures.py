@@ -56,7 +56,7 @@ def test_a_figure_says_what_it_is_of(tmp_path):
     told = texts(figures.histograms("figure5", units, labels))
     for words in ("Figure 5", "TriviaQA", "answer-related", "15 instances", "2 seeds", "miniature", "95th percentile"):
         assert words in told
-    assert "2 seeds" in texts(figures.training_curves(logs, labels)) and "80 questions" in texts(
+    assert "2 seeds" in texts(figures.training_curves(logs, labels)) and "80 (questions" in texts(
         figures.rivals(rows, labels)
     )
     plt.close("all")

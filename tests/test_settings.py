@@ -28,7 +28,7 @@ def over(**changes) -> dict:
 
 
 def config_of(scale: str) -> dict:
-    return {"scale": scale, "custom": CUSTOM} if scale == "custom" else {"scale": scale}
+    return {"scale": scale, "custom": CUSTOM} if scale.startswith("custom") else {"scale": scale}
 
 
 def fault(config: dict) -> str:
@@ -163,8 +163,9 @@ def test_the_paper_s_numbers_are_appendix_e_s():
         ),
         (over(experiments={"random": {"title": "R"}}), ["experiments.random: the name is taken"]),
         (over(models={"reader": None, "pretraining": None}), ["models: reader is neither given nor to be pretrained"]),
-        ({"scale": "custom"}, ["'scale: custom' and the key 'custom'", "go together"]),
-        ({"custom": CUSTOM}, ["'scale: custom' and the key 'custom'", "go together"]),
+        ({"scale": "custom"}, ["scale 'custom' and the key 'custom'", "go together: give it"]),
+        ({"custom": CUSTOM}, ["scale 'miniature' and the key 'custom'", "set scale to custom or custom_checkpoints"]),
+        (over(experiments={"step1": {"training": {"default": {"warmup_steps": 500}}}}), ["warmup_steps: 500 of 200"]),
         ({"scale": "custom", "custom": {**CUSTOM, "pretrain": False}}, ["custom.reader' is missing", "pretrain: true"]),
         ({"scale": "custom", "custom": {**CUSTOM, "passage": "p"}}, ["custom.passage: unknown key", "'passages'"]),
         ({"scale": "custom", "custom": {"pretrain": True}}, ["custom.passages: missing", "custom.questions: missing"]),

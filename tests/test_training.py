@@ -41,7 +41,8 @@ def trainer(
     distillation = numbers.pop("distillation", Distillation(tau_gold=0.3))
     gold, dropout = numbers.pop("gold", None), numbers.pop("dropout", 0.0)
     dtype = numbers.pop("dtype", torch.float32)
-    chosen = {"learning_rate": 2e-3, "steps": 6, "warmup_steps": 2, "batch_size": 4, "refresh_every": 2, **numbers}
+    chosen = {"learning_rate": 2e-3, "steps": 6, "batch_size": 4, "refresh_every": 2, **numbers}
+    chosen = {"warmup_steps": min(2, chosen["steps"] - 1), **chosen}
     return Trainer(
         models.reader(kind, passage=80, answer=6), tiny.bert(dropout=dropout), trained=trained, signal=signal,
         material=material, training=Training(**chosen), distillation=distillation, retrieval=tiny.RETRIEVAL,
@@ -157,7 +158,7 @@ def test_the_reader_s_loss_falls(material, tmp_path, kind, share):
 def test_the_retriever_learns_the_signal(material, tmp_path, signal, kind):
     """On passages that stay the same: those that it finds itself move with it."""
     made = trainer(material, tmp_path, ["retriever"], signal, kind, steps=1000, learning_rate=2e-3, warmup_steps=0)
-    made.retrieved = lambda split, rows: material.retrieved[split][rows]
+    made.retrieved = lambda split, rows: (None, material.retrieved[split][rows])
     losses = [made.step(np.arange(6), step)["retriever"].item() for step in range(25)]
     assert min(losses) >= 0 and losses[-1] < 0.3 * losses[0], losses
 
@@ -313,16 +314,18 @@ def test_a_trained_retriever_reads_the_index_of_its_last_refresh(material, tmp_p
     vectors = made.retriever.embed(made.retriever.tokenise(texts, tiny.RETRIEVAL.question_max_tokens))
     passages = made.retriever.embed(material.tokens[range(len(material.tokens))])
     _, wanted = tiny.naive_search(passages, vectors, tiny.RETRIEVAL.k)
-    assert (made.retrieved("dev", np.arange(len(texts))) == wanted).all()
+    assert (made.retrieved("dev", np.arange(len(texts)))[1] == wanted).all()
     assert not np.array_equal(passages, np.concatenate(material.shards))
 
 
 def test_validation_and_retrieval_see_no_dropout(material, tmp_path):
     made = trainer(material, tmp_path, dropout=0.5)
     made._index = index.ExactIndex(material.shards)
-    found = made.retrieved("dev", np.arange(6))
+    scores, found = made.retrieved("dev", np.arange(6))
     assert (found == material.retrieved["dev"]).all() and made.retriever.training
-    assert made.validation_hit_rate() == made.validation_hit_rate()
+    told = made.validation()
+    assert told == made.validation() and told["score_gap"] == pytest.approx((scores[:, 0] - scores[:, -1]).mean())
+    assert trainer(material, tmp_path, ["reader"]).validation() == {"hr_at_5": told["hr_at_5"], "score_gap": None}
 
 
 def test_gold_is_shown_to_the_reader_that_asks_for_it(material, tmp_path, monkeypatch):
@@ -354,10 +357,11 @@ def test_a_log_row_at_the_start_at_each_refresh_and_at_the_end(material, tmp_pat
     made = trainer(material, tmp_path, steps=5, refresh_every=2)
     log = made.run()
     assert [row["step"] for row in log] == [0, 2, 4, 5]
-    assert list(log[0]) == ["step", "reader_loss", "retriever_loss", "hr_at_5", "questions_per_second", "seconds"]
+    losses = ["reader_loss", "retriever_loss"]
+    assert list(log[0]) == ["step", *losses, "hr_at_5", "score_gap", "questions_per_second", "seconds"]
     assert log[0]["reader_loss"] is log[0]["retriever_loss"] is None and log[0]["seconds"] == 0
     assert [row for _, row in read_jsonl(tmp_path / "log.jsonl")] == log
-    assert all(0 <= row["hr_at_5"] <= 1 for row in log)
+    assert all(0 <= row["hr_at_5"] <= 1 and row["score_gap"] > 0 for row in log)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_another(material, tmp_path):

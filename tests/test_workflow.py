@@ -200,6 +200,20 @@ def test_the_report_is_one_page_with_everything_in_it(copy):
     assert not re.search(r"""<(script|link)[^>]*(src|href)=["']?https?:""", page)
 
 
+def test_a_demo_over_committed_artifacts_is_refused(tmp_path):
+    """It would train nothing and show them as the user's own run."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "results" / "miniature").mkdir(parents=True)
+    (tmp_path / "results" / "miniature" / ".seeds").write_text("[0]")
+    (tmp_path / "envs").mkdir()
+    for part in ("", "-models", "-tables"):
+        (tmp_path / "envs" / f"requirements{part}.txt").touch()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".ready").touch()  # newer than what it is made from
+    done = subprocess.run(["make", "demo"], cwd=tmp_path, text=True, capture_output=True, check=False)
+    assert done.returncode and "committed artifacts" in done.stdout and "Move it away" in done.stdout
+
+
 # ------------------------------------------------------------------ a user's own data
 
 PASSAGES = [{"id": str(n), "title": f"Town {n}", "text": f"town number {n} lies on river {n} ."} for n in range(12)]
@@ -255,7 +269,8 @@ def test_would_this_reader_teach_my_retriever(tmp_path):
         (["seed=[1]"], "seed: unknown key; did you mean 'seeds'?"),
         (["overrides={retreival: {k: 3}}"], "retreival: unknown key; did you mean 'retrieval'?"),
         (["scale=minature"], "config key 'scale': there is no scale 'minature'; did you mean 'miniature'?"),
-        (["scale=custom"], "'scale: custom' and the key 'custom'"),
+        (["scale=custom"], "scale 'custom' and the key 'custom'"),
+        (["overrides={models: {reader: tiiuae/falcon-rw-2b}}"], "tiiuae/falcon-rw-2b"),
         (["overrides={models: {reader: workflow/scales}}"], "workflow/scales: no config.json"),
     ],
 )

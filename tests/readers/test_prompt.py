@@ -6,8 +6,9 @@ import models
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from transformers import FalconConfig, GPT2Config, LlamaConfig, T5Config
 
-from attention_distillation.readers.prompt import SEGMENT_NAMES, TEMPLATE, TEXT, TITLE, passage_prompts
+from attention_distillation.readers.prompt import SEGMENT_NAMES, TEMPLATE, TEXT, TITLE, passage_prompts, require_context
 from attention_distillation.records import InputError
 
 WORDS, BYTES = models.tokenizer("falcon_alibi"), models.tokenizer("falcon_alibi", byte_level=True)
@@ -125,3 +126,22 @@ def test_a_question_that_leaves_no_room_is_told_with_limit_and_remedy():
     with pytest.raises(InputError, match=r"prompt\.passage_max_tokens: 12 tokens leave no room .*'who was ada") as told:
         passage_prompts(WORDS, ["who was ada " * 10], [("ada", "bay")], 12)
     assert "\n" not in str(told.value) and "raise it" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "suffices"),
+    [
+        (GPT2Config(n_positions=1024), False),  # 10 x 128 and an answer
+        (LlamaConfig(max_position_embeddings=2048), True),
+        (FalconConfig(max_position_embeddings=1024, alibi=True), True),
+        (FalconConfig(max_position_embeddings=1024, alibi=False), False),
+        (T5Config(), True),
+    ],
+    ids=["gpt2", "llama", "alibi", "rotary", "t5"],
+)
+def test_a_reader_with_too_few_positions_is_refused(config, suffices):
+    if suffices:
+        require_context(config, 10, 128, 32)
+        return
+    with pytest.raises(InputError, match=r"has 1024 positions.*may take 1320; lower prompt\.passage_max_tokens or"):
+        require_context(config, 10, 128, 32)

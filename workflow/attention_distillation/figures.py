@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from .labels import STATISTICS
+from .labels import STATISTICS, with_k
 from .records import InputError, read_jsonl, replacing
 from .tables import run_of
 
@@ -157,13 +157,14 @@ def training_curves(logs: pd.DataFrame, labels: dict):
             axes.set(xlabel="training steps, share of each run's own", ylim=(0, 1), xlim=(0, 1.005))
             axes.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
             axes.legend(loc="best", handlelength=1.8)
-        panels[0][0].set_ylabel("HR@5 on validation")
+        panels[0][0].set_ylabel(with_k("HR@5 on validation", labels))
         seeds, several = _seeds(len(labels["seeds"])), len(labels["seeds"]) > 1
         shade = " (line: mean; shaded: lowest to highest)" if several else ""
         _headline(
             figure,
             "Figure 1. The retriever under attention distillation",
-            f"HR@5 on validation questions while it trains. Scale: {labels['scale']}; {seeds}{shade}.",
+            f"{with_k('HR@5', labels)} on validation questions while it trains. "
+            f"Scale: {labels['scale']}; {seeds}{shade}.",
         )
         _place(figure, 0.62)
     return figure
@@ -276,7 +277,11 @@ def rivals(rows: pd.DataFrame, labels: dict, percentile: str = "95"):
     Bars are means with 95 % intervals; in the panel of Spearman the thin line is ± one standard deviation over units,
     which shows how polarised the values are.
     """
-    top = [("1", "em", "", "", "EM", 100), ("1", "f1", "", "", "F1", 100), ("1", "hr_at_5", "", "", "HR@5", 1)]
+    top = [
+        ("1", "em", "", "", "EM", 100),
+        ("1", "f1", "", "", "F1", 100),
+        ("1", "hr_at_5", "", "", with_k("HR@5", labels), 1),
+    ]
     below = [
         ("3", "attention", "answer", percentile, f"Attention (p{percentile})", None),
         ("3", "spearman", "answer", percentile, f"Spearman (p{percentile})", None),

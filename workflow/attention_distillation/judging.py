@@ -312,7 +312,7 @@ def measured_notes(labels: dict) -> list[str]:
     """What a reader of measured verdicts must know."""
     return [
         f"Scale: {labels['scale']}. Seeds: {', '.join(map(str, labels['seeds']))}. Intervals: 95 %, paired bootstrap "
-        "over seeds, then instances; those of standard deviations likewise.",
+        "with seeds and instances drawn crossed; those of standard deviations likewise.",
         *not_paper_scale(labels["scale"]),
     ]
 

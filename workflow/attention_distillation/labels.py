@@ -50,6 +50,11 @@ def labels(run: Run) -> dict:
     }
 
 
+def with_k(text: str, labels: dict) -> str:
+    """The hit rate in ``text`` as it is called at this run's k."""
+    return text.replace("HR@5", f"HR@{labels['k']}")
+
+
 def measure(statistic: str, target: str = "", percentile: str = "") -> str:
     """``answer-related attention (p90)`` and the like."""
     words = STATISTICS.get(statistic.removesuffix("_std"), statistic)

@@ -19,8 +19,8 @@ from tabulate import tabulate
 
 from . import room
 from .index import BLOCK_ROWS, QUESTIONS_AT_ONCE, SEARCH_BYTES
-from .settings import Run
-from .workload import QUESTION_TOKENS, REFERENCE, UNTRAINED, Corpus, Workload
+from .settings import UNTRAINED, Run
+from .workload import QUESTION_TOKENS, REFERENCE, Corpus, Workload
 
 CUDA_BYTES = 1e9
 """What a process takes of a GPU before it holds anything."""
@@ -129,7 +129,7 @@ class Planner(Workload):
 
     def _read(self, experiment: str, corpus: Corpus) -> tuple[float, float]:
         """Operations of a reader's forward for one question with its answer, and the tokens that it reads."""
-        shape, k = self.shape[self.reader_kind(experiment)], self.retrieval.k
+        shape, k = self.shape[self.scale.reader_kind(experiment)], self.retrieval.k
         closed = self.scale.distillation_of(experiment).context == "none"
         context = QUESTION_TOKENS if closed else k * self._prompt(corpus)
         answer = self.scale.prompt.answer_max_tokens
@@ -141,7 +141,7 @@ class Planner(Workload):
         """Seconds of one training step, refreshes left out."""
         told, corpus = self.scale.experiments[experiment], self.corpora[self.scale.datasets[dataset].corpus]
         batch = self.scale.training_of(experiment, dataset).batch_size
-        reader, retriever, k = self.shape[self.reader_kind(experiment)], self.shape["retriever"], self.retrieval.k
+        reader, retriever, k = self.shape[self.scale.reader_kind(experiment)], self.shape["retriever"], self.retrieval.k
         trained = "reader" in told.train
         flops = batch * self._read(experiment, corpus)[0] * (3 if trained else 1)
         traffic = reader.parameters * weight_traffic(self.precision, trained=trained)
@@ -156,7 +156,7 @@ class Planner(Workload):
 
     def _alone(self, experiment: str, corpus: Corpus, copies: float) -> float:
         """Operations to read ``copies`` prompts of one passage each, with the answer."""
-        shape, prompt = self.shape[self.reader_kind(experiment)], self._prompt(corpus)
+        shape, prompt = self.shape[self.scale.reader_kind(experiment)], self._prompt(corpus)
         one = shape.read_flops(prompt, prompt) + shape.answer_flops(self.scale.prompt.answer_max_tokens, prompt)
         return copies * one
 
@@ -218,7 +218,7 @@ class Planner(Workload):
         """One run."""
         told, training = self.scale.experiments[experiment], self.scale.training_of(experiment, dataset)
         corpus = self.corpora[self.scale.datasets[dataset].corpus]
-        shape = {"reader": self.shape[self.reader_kind(experiment)], "retriever": self.shape["retriever"]}
+        shape = {"reader": self.shape[self.scale.reader_kind(experiment)], "retriever": self.shape["retriever"]}
         trained = sum(shape[part].parameters for part in told.train)
         frozen = sum(part.parameters for part in shape.values()) - trained
         teaches = "retriever" in told.train
@@ -248,7 +248,7 @@ class Planner(Workload):
 
     def evaluate(self, experiment: str, dataset: str, seed: int) -> Stage:
         """Answers to the test questions, and the dump of the sampled ones."""
-        shape = self.shape[self.reader_kind(experiment)]
+        shape = self.shape[self.scale.reader_kind(experiment)]
         corpus = self.corpora[self.scale.datasets[dataset].corpus]
         asked, batch = self.questions(dataset)["test"], self.scale.compute.batch_size
         answer, analysis = self.scale.prompt.answer_max_tokens, self.scale.analysis
@@ -276,7 +276,7 @@ class Planner(Workload):
 
     def _paper_hours(self, experiment: str, dataset: str, steps: int) -> float | None:
         """Hours that the paper's rate gives for so many steps; only where its own models are trained."""
-        if not self.shape[self.reader_kind(experiment)].download_bytes:
+        if not self.shape[self.scale.reader_kind(experiment)].download_bytes:
             return None
         with open(REFERENCE / "training.csv", encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):

@@ -19,6 +19,8 @@ MAIN = ("checkpoint", "off_the_shelf", "step1", "step2", "atlas", "perplexity")
 WORKFLOW = Path(__file__).resolve().parent.parent
 ModelKind = Literal["reader", "encoder_decoder", "retriever"]
 MODEL_KINDS = get_args(ModelKind)
+UNTRAINED = ("initial", "random")
+"""What an experiment may start from beside another experiment."""
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -126,7 +128,7 @@ class Distillation(Strict):
     """The choices of the method that an experiment may change (the controls do)."""
 
     tau_gold: Positive = Field(0.01, description="temperature of the target distribution [Atlas: 0.01]")
-    theta: Positive = Field(1.0, description="temperature θ of eq. 2, beside √d [Atlas]")
+    theta: Positive = Field(1.0, description="temperature θ of eq. 2, beside √d [Atlas: 0.01]")
     value_norm: bool = Field(True, description="weigh attention by ‖v‖ (eq. 1)")
     passage_order: Order = Field("ranked", description="order of passages in the prompt")
     context: Literal["retrieved", "gold", "none"] = Field(
@@ -165,6 +167,12 @@ class Training(Strict):
     accumulate: Count = Field(1, description="parts a batch is split into, to save memory")
     refresh_every: Count = Field(description="steps between log rows; each refreshes the index and saves the state")
     validation_questions: Count = Field(500, description="dev questions behind the HR@5 of a log row")
+
+    @model_validator(mode="after")
+    def _warm_before_the_end(self) -> Training:
+        if self.warmup_steps >= self.steps:  # the rate would never be reached, and the rate is what decides
+            raise ValueError(f"warmup_steps: {self.warmup_steps} of {self.steps} steps; lower it")
+        return self
 
     def rate_of(self, part: str) -> float:
         """The learning rate of ``reader`` or ``retriever``."""
@@ -247,7 +255,7 @@ class Scale(Strict):
         for name, experiment in self.experiments.items():
             if experiment.signal == "perplexity" and experiment.architecture == "decoder_only":
                 raise ValueError(f"experiments.{name}.signal: perplexity needs 'architecture: encoder_decoder'")
-            if name in ("initial", "random"):
+            if name in UNTRAINED:
                 raise ValueError(f"experiments.{name}: the name is taken; choose another")
             for part, reserved in (("reader", {"initial"}), ("retriever", {"initial", "random"})):
                 start = getattr(experiment, part)
@@ -279,6 +287,10 @@ class Scale(Strict):
     def distillation_of(self, experiment: str) -> Distillation:
         """The scale's distillation choices with those that the experiment changes."""
         return Distillation(**{**self.distillation.model_dump(), **self.experiments[experiment].distillation})
+
+    def reader_kind(self, experiment: str) -> ModelKind:
+        """The model of ``models`` that an experiment reads with."""
+        return "reader" if self.experiments[experiment].architecture == "decoder_only" else "encoder_decoder"
 
     def training_of(self, experiment: str, dataset: str) -> Training:
         """Appendix E's row of an experiment and a dataset."""
@@ -385,8 +397,11 @@ def load(config: dict) -> Run:
     """
     user: Config = validated(Config, config, "config")
     values = read_scale(user.scale)
-    if (user.scale == "custom") != (user.custom is not None):
-        raise InputError("config: 'scale: custom' and the key 'custom' (passages, questions, models) go together.")
+    if ("datasets" in values) == (user.custom is not None):  # such a scale has numbers, and no data of its own
+        remedy = (
+            "do not go together: set scale to custom or custom_checkpoints" if user.custom else "go together: give it"
+        )
+        raise InputError(f"config: scale '{user.scale}' and the key 'custom' (passages, questions, models) {remedy}.")
     if user.custom is not None:
         values = _with_custom(values, user.custom)
     scale: Scale = validated(Scale, merged(values, user.overrides), f"scale '{user.scale}' with overrides")

@@ -213,17 +213,19 @@ class Trainer:
     def _shards(self) -> list[Path]:
         return [self.shard_folder / f"shard-{shard}.npy" for shard in range(self.retrieval.shards)]
 
-    def retrieved(self, split: str, rows: np.ndarray) -> np.ndarray:
-        """Passages for questions ``rows`` of a split, int64 (questions, k), best first."""
+    def retrieved(self, split: str, rows: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+        """Scores (None of a fixed retriever) and passages for ``rows`` of a split, (questions, k), best first."""
         if "retriever" not in self.trained:
-            return self.material.retrieved[split][rows]
+            return None, self.material.retrieved[split][rows]
         questions = self.retriever.embed([self._question_tokens[split][row] for row in rows])
-        return self._index.search(questions, self.retrieval.k)[1]
+        return self._index.search(questions, self.retrieval.k)
 
-    def validation_hit_rate(self) -> float:
-        """HR@k on the validation sample, with index and retriever as they are."""
+    def validation(self) -> dict[str, float | None]:
+        """HR@k on the validation sample with index and retriever as they are, and how far its scores lie apart."""
         count = min(self.training.validation_questions, len(self.material.questions["dev"]))
-        return self.material.hit_rate("dev", self.retrieved("dev", np.arange(count)))
+        scores, found = self.retrieved("dev", np.arange(count))
+        gap = None if scores is None else float((scores[:, 0] - scores[:, -1]).mean())
+        return {"hr_at_5": self.material.hit_rate("dev", found), "score_gap": gap}
 
     # -------------------------------------------------------------- one step
 
@@ -240,7 +242,7 @@ class Trainer:
                     best[None], [question], self.material, self.distillation, rng_of(self.seed, 2, step, int(row)),
                     None if self.gold is None else self.gold[row : row + 1],
                 )
-                for row, question, best in zip(rows, questions, self.retrieved("train", rows), strict=True)
+                for row, question, best in zip(rows, questions, self.retrieved("train", rows)[1], strict=True)
             ]
         )  # fmt: skip
         encoded = self.reader.encode(
@@ -371,7 +373,7 @@ class Trainer:
         row = {
             "step": step,
             **{f"{name}_loss": float(sums[name]) / since if name in sums else None for name in ("reader", "retriever")},
-            "hr_at_5": self.validation_hit_rate(),
+            **self.validation(),
             "questions_per_second": round(speed, 3),
             "seconds": round(seconds, 1),
         }

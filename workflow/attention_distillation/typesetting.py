@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .labels import STATISTICS, measure, named
+from .labels import STATISTICS, measure, named, with_k
 from .records import digest, replacing
 
 NOT_RUN = "not run"
@@ -74,7 +74,8 @@ LAYOUTS = {
     "signal": Layout(
         "What the reader's attention would tell a retriever, over questions of which some passages shown bear an "
         "answer and some do not: how often the most attended passage (S_i of eq. 1) bears one; the same with each "
-        "place's mean taken off; how often chance would; the share of attention in the last, worst-ranked place.",
+        "place's mean taken off; how often chance would; the share of attention in the last place (in rank order the "
+        "worst passage's).",
         (
             Column("", "Picks an answer", "S", "picks"),
             Column("", "Place's mean off", "S", "picks_centred"),
@@ -219,7 +220,7 @@ def markdown(name: str, rows: pd.DataFrame, labels: dict, notes: Sequence[str]) 
         headings[place] = f"{column.group}: {column.heading}" if column.group else column.heading
     lines = [[_markdown_cell(cell) for cell in line] for line in _cells(layout, rows, labels)]
     title = name.capitalize().replace("Table", "Table ").replace("Appendix_c", "Appendix C")
-    return document(f"{title}. {layout.caption}", grid(headings, lines), notes)
+    return with_k(document(f"{title}. {layout.caption}", grid(headings, lines), notes), labels)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -265,7 +266,7 @@ def compare_markdown(rows: pd.DataFrame, labels: dict) -> str:
             ]
         )
     headings = ("Table", "Experiment", "Dataset", "Measure", "Measured [95 % interval]", "Published", "Difference")
-    return document("Measured beside published", grid(headings, lines), notes)
+    return with_k(document("Measured beside published", grid(headings, lines), notes), labels)
 
 
 def differences_markdown(rows: pd.DataFrame, labels: dict, notes: Sequence[str]) -> str:
@@ -288,7 +289,7 @@ def differences_markdown(rows: pd.DataFrame, labels: dict, notes: Sequence[str])
             ]
         )
     headings = ("Difference", "Dataset", "Measure", "Mean", "95 % interval")
-    return document("Differences, paired", grid(headings, lines), notes)
+    return with_k(document("Differences, paired", grid(headings, lines), notes), labels)
 
 
 # ------------------------------------------------------------------ LaTeX
@@ -352,7 +353,7 @@ def latex(name: str, rows: pd.DataFrame, labels: dict, notes: Sequence[str]) -> 
         rf"\parbox{{0.95\linewidth}}{{\footnotesize {escape(' '.join(notes))}}}",
         r"\end{table*}",
     ]
-    return "\n".join(parts) + "\n"
+    return with_k("\n".join(parts) + "\n", labels)
 
 
 # ------------------------------------------------------------------ footers
@@ -390,7 +391,7 @@ def footer(labels: dict, rows: pd.DataFrame, origins: dict[str, dict], replicate
     packages = ", ".join(f"{name} {'/'.join(sorted(map(str, found)))}" for name, found in sorted(versions.items()))
     notes = [
         f"Scale: {scale}. Seeds: {seeds}. n: {_span(counted['n'])} {what}.",
-        f"Intervals: 95 %, {replicates:,} bootstrap replicates over seeds, then instances.",
+        f"Intervals: 95 %, {replicates:,} bootstrap replicates, seeds and instances drawn crossed.",
         f"Nouns of the questions by: {told('nouns')}. Device: {told('device')}.",
         f"Config hash: {hashes[0] if len(hashes) == 1 else digest(hashes) if hashes else 'not recorded'}. "
         f"Versions: {packages or 'not recorded'}.",

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from . import room, shapes
 from .records import SPLITS, InputError
-from .settings import WORKFLOW, Run
+from .settings import UNTRAINED, WORKFLOW, Run
 
 REFERENCE = WORKFLOW / "reference"
-UNTRAINED = ("initial", "random")
 QUESTION_TOKENS = 20
 """A question and the words around it, in a retriever's or a reader's tokens [assumed]."""
 WIKIPEDIA_TOKENS, WIKIPEDIA_BYTES = 135, 660
@@ -67,13 +66,8 @@ class Workload:
     @cached_property
     def shape(self) -> dict[str, shapes.Shape]:
         """Of the retriever and of every kind of reader that the run needs."""
-        kinds = {self.reader_kind(name) for name in self.needed}
+        kinds = {self.scale.reader_kind(name) for name in self.needed}
         return {kind: self._shape(kind) for kind in sorted(kinds | {"retriever"})}
-
-    def reader_kind(self, experiment: str) -> str:
-        """The model of ``models`` that an experiment reads with."""
-        decoder_only = self.scale.experiments[experiment].architecture == "decoder_only"
-        return "reader" if decoder_only else "encoder_decoder"
 
     @cached_property
     def needed(self) -> list[str]:

@@ -26,7 +26,6 @@ SCALE = RUN.scale
 ROOT = f"results/{SCALE.name}"
 LOGS = f"logs/{SCALE.name}"
 SOURCES = "results/sources"
-UNTRAINED = ("initial", "random")
 MODEL_ENV = "../../envs/gpu.yaml" if SCALE.compute.gpus else "../../envs/cpu.yaml"  # with --sdm conda
 ONE_GPU = min(1, SCALE.compute.gpus)  # of rules that cannot share their work among more
 NEVER = "(?!)"
@@ -108,13 +107,9 @@ def pretraining_of(wildcards):
     }
 
 
-def reader_kind(experiment):
-    return "reader" if SCALE.experiments[experiment].architecture == "decoder_only" else "encoder_decoder"
-
-
 def origin_folder(origin, part, wildcards):
     """The directory that holds what ``origin`` made of a reader or retriever, for the run of the wildcards."""
-    kind = reader_kind(wildcards.experiment) if part == "reader" and origin == "initial" else part
+    kind = SCALE.reader_kind(wildcards.experiment) if part == "reader" and origin == "initial" else part
     return model_folder(origin, kind, wildcards.dataset, wildcards.seed)
 
 
@@ -145,13 +140,13 @@ def first_shards(wildcards):
     if "retriever" not in SCALE.experiments[wildcards.experiment].train:
         return []
     origin = start_origin(wildcards.experiment, "retriever")
-    if origin in UNTRAINED:
+    if origin in settings.UNTRAINED:
         return shards_in(f"{ROOT}/corpus/{SCALE.datasets[wildcards.dataset].corpus}/index/{origin}")
     return shards_in(f"{ROOT}/{wildcards.dataset}/{origin}/seed{wildcards.seed}/index")
 
 
 def retrieved_by(origin, wildcards, split):
-    if origin in UNTRAINED:
+    if origin in settings.UNTRAINED:
         return f"{ROOT}/{wildcards.dataset}/retrieved/{origin}/retrieved.{split}.parquet"
     return f"{ROOT}/{wildcards.dataset}/{origin}/seed{wildcards.seed}/retrieved.{split}.parquet"
 

@@ -34,7 +34,7 @@ rule embed_corpus:
     benchmark:
         f"{LOGS}/embed_corpus/{{corpus}}.{{origin}}.{{shard}}.tsv"
     wildcard_constraints:
-        origin="|".join(UNTRAINED),
+        origin="|".join(settings.UNTRAINED),
     conda:
         MODEL_ENV
     threads: SCALE.compute.embed_threads
@@ -80,7 +80,7 @@ rule retrieve_passages:
     benchmark:
         f"{LOGS}/retrieve_passages/{{dataset}}.{{origin}}.tsv"
     wildcard_constraints:
-        origin="|".join(UNTRAINED),
+        origin="|".join(settings.UNTRAINED),
     conda:
         MODEL_ENV
     threads: SCALE.compute.embed_threads

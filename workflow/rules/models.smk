@@ -1,5 +1,5 @@
 # reads a corpus or nothing; writes models/{reader,encoder_decoder,retriever} pretrained here, random_retriever, tagger
-PROMPTED = sorted({reader_kind(name) for name in RUN.experiments})
+PROMPTED = sorted({SCALE.reader_kind(name) for name in RUN.experiments})
 PRETRAINED = [kind for kind in settings.MODEL_KINDS if getattr(SCALE.models, kind) is None]
 OWN_TEXT = next(iter(OWN_CORPORA), None)
 PRETRAIN_HOME = f"{ROOT}/pretrained" if SCALE.models.pretraining and not PRETRAINED else f"{ROOT}/models"
@@ -93,6 +93,8 @@ rule check_prompts:
         "../../envs/cpu.yaml"
     params:
         max_tokens=SCALE.prompt.passage_max_tokens,
+        answer_max_tokens=SCALE.prompt.answer_max_tokens,
+        k=SCALE.retrieval.k,
         code=code("readers.prompt"),
     script:
         "../scripts/check_prompts.py"

@@ -14,11 +14,14 @@ SOURCE_CORPORA = {
     name: rows_for(SOURCE_ROWS, corpus.source) for name, corpus in RUN.scale.corpora.items() if corpus.source
 }
 SOURCE_DATASETS = {name: dataset.source for name, dataset in RUN.scale.datasets.items() if dataset.source}
-SOURCE_MODELS = {
-    kind: model_row(SOURCE_ROWS, where)
-    for kind in MODEL_KINDS
-    if (where := getattr(RUN.scale.models, kind)) and not Path(where).is_dir()
-}
+try:
+    SOURCE_MODELS = {
+        kind: model_row(SOURCE_ROWS, where)
+        for kind in MODEL_KINDS
+        if (where := getattr(RUN.scale.models, kind)) and not Path(where).is_dir()
+    }
+except records.InputError as error:
+    raise WorkflowError(str(error)) from None
 
 
 def source_paths(rows) -> list[str]:

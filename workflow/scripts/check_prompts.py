@@ -1,15 +1,17 @@
-"""See that every question leaves room for a passage in the prompt."""
+"""See that every question leaves room for a passage in the prompt, and that the reader takes prompts so long."""
 
 from attention_distillation import runtime
 
 runtime.start(snakemake)
 
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from attention_distillation import records
-from attention_distillation.readers.prompt import longest_question
+from attention_distillation.readers.prompt import longest_question, require_context
 
 limit = snakemake.params.max_tokens
+for folder in snakemake.input.readers:
+    require_context(AutoConfig.from_pretrained(folder), snakemake.params.k, limit, snakemake.params.answer_max_tokens)
 questions = [q.question for path in snakemake.input.questions for q in records.read_questions(path)]
 facts = {
     folder: longest_question(AutoTokenizer.from_pretrained(folder), questions, limit)

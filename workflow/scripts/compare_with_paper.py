@@ -10,6 +10,6 @@ from attention_distillation import tables, typesetting
 
 labels = snakemake.params.labels
 measured = pd.concat([tables.read_rows(path) for path in snakemake.input.tables])
-rows = tables.compare_rows(measured, tables.read_rows(snakemake.input.published))
+rows = tables.compare_rows(measured, tables.read_rows(snakemake.input.published), labels["k"])
 tables.write_rows(snakemake.output.csv, rows)
 typesetting.write_text(snakemake.output.md, typesetting.compare_markdown(rows, labels))

@@ -10,6 +10,8 @@ import numpy as np
 from ..records import InputError
 
 TEMPLATE, TITLE, TEXT = 0, 1, 2
+ANSWER_HEAD_TOKENS = 8
+"""More than ``answer:`` takes in any tokenizer."""
 SEGMENT_NAMES = {TITLE: "title", TEXT: "text"}
 
 
@@ -63,6 +65,24 @@ def passage_prompts(
             )
         results.append(PassagePrompt(np.asarray(ids), segment))
     return results
+
+
+def require_context(config, passages: int, max_tokens: int, answer_tokens: int) -> None:
+    """See that a decoder-only reader's positions suffice for ``passages`` prompts, ``answer:`` and the answer.
+
+    Args:
+        config: of a transformers model; one with ALiBi takes any length.
+
+    Raises:
+        InputError: they do not.
+    """
+    limit = getattr(config, "max_position_embeddings", None)
+    needed = passages * max_tokens + ANSWER_HEAD_TOKENS + answer_tokens
+    if limit and needed > limit and not (config.is_encoder_decoder or getattr(config, "alibi", False)):
+        raise InputError(
+            f"models.reader: {config.name_or_path} has {limit} positions, and {passages} passages of {max_tokens} "
+            f"tokens with the answer may take {needed}; lower prompt.passage_max_tokens or retrieval.k."
+        )
 
 
 def longest_question(tokenizer, questions: Sequence[str], max_tokens: int) -> int:
