@@ -24,7 +24,9 @@ import platform
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -43,17 +45,26 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[dict]]] = {
 }  # fmt: skip
 
 
+@cache
+def commit() -> str:
+    """The commit that the code is at; 'none' where there is no git."""
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+        ).stdout
+    except OSError:
+        return "none"
+    return told.strip() or "none"
+
+
 def facts(bench: Bench) -> dict:
     """Where and with what it was measured."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
     import transformers
 
     return {
         "device": runtime.device_name(), "torch": torch.__version__, "cuda": torch.version.cuda,
         "transformers": transformers.__version__, "python": platform.python_version(), "toy": bench.toy,
-        "commit": commit.stdout.strip() or "none", "cpu cores": os.cpu_count(),
+        "commit": commit(), "cpu cores": os.cpu_count(),
     }  # fmt: skip
 
 
@@ -84,10 +95,11 @@ def main(arguments: list[str] | None = None) -> None:
     if bench.device == "cpu" and not given.toy:
         parser.error("there is no GPU here; --toy runs the script on a CPU")
     bench.folder.mkdir(parents=True, exist_ok=True)
+    failed = []
     for name in names:
         if bench.time_is_up():
             print(f"time is up before section {name}", file=sys.stderr)
-            return
+            break
         rows, begun, whole = [], time.monotonic(), False
         try:
             for row in SECTIONS[name](bench):
@@ -95,8 +107,14 @@ def main(arguments: list[str] | None = None) -> None:
                 print(name, json.dumps(row), flush=True)
                 write(bench, name, rows, time.monotonic() - begun, False)
             whole = not bench.time_is_up()
+        except Exception:  # the next section can be measured all the same
+            failed.append(name)
+            traceback.print_exc()
         finally:
             write(bench, name, rows, time.monotonic() - begun, whole)
+        bench.forget()
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}; what they had measured is in {bench.folder}")
 
 
 if __name__ == "__main__":

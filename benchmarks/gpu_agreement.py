@@ -50,8 +50,8 @@ def _sharpen(module: torch.nn.Module) -> None:
 
 
 def correctness(bench: Bench) -> Iterator[dict]:
-    """Small models, three questions: what the device gives, in both precisions, against the CPU in float32."""
-    shape = shapes.without_dropout(shapes.TOY)
+    """Small models, three questions with padding: what a device gives, in both precisions, against a CPU in float32."""
+    shape = shapes.replace(shapes.without_dropout(shapes.TOY), ragged=True)
     for experiment in EXPERIMENTS:
         made = {}
         for device, dtype in (("cpu", torch.float32), (bench.device, torch.float32), (bench.device, torch.bfloat16)):
@@ -62,7 +62,7 @@ def correctness(bench: Bench) -> Iterator[dict]:
                 trainer = Trainer(
                     trainer.reader, trainer.retriever, trained=trainer.trained, signal=trainer.signal,
                     material=trainer.material, training=trainer.training, retrieval=trainer.retrieval, seed=0,
-                    distillation=trainer.distillation.model_copy(update={"tau_gold": 0.3}), folder=folder,
+                    distillation=trainer.distillation.model_copy(update={"tau_gold": 0.3, "theta": 1.0}), folder=folder,
                     config_hash="", device=device, dtype=dtype, progress=False,
                 )  # fmt: skip
                 trainer.retrieved = lambda split, rows, trainer=trainer: (None, trainer.material.retrieved[split][rows])

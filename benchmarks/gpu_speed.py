@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.autograd import DeviceType
 
 import shapes  # first: it says where the package is
 from attention_distillation import index, retriever, settings
@@ -18,29 +19,13 @@ from attention_distillation.records import read_json
 from attention_distillation.retriever import TokenisedCorpus
 from attention_distillation.training import Trainer
 from common import EXPERIMENTS
-from gpu_bench import WIKIPEDIA, Bench
+from gpu_bench import WIKIPEDIA, Bench, UnitVectors
 
 GOALS = {"step1": 20, "off_the_shelf": 12, "atlas": 6}
 """Steps a second on an H100 that we mean to reach."""
 
 
 # ------------------------------------------------------------------ speed
-
-
-class UnitVectors:
-    """A shard of random unit vectors, made on the device as it is read: 32 GB that lie on no disk."""
-
-    def __init__(self, rows: int, size: int, device: str) -> None:
-        self.shape, self._device = (rows, size), device
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        start, stop, _ = rows.indices(len(self))
-        draw = torch.Generator(self._device).manual_seed(start)
-        made = torch.randn(stop - start, self.shape[1], generator=draw, device=self._device)
-        return torch.nn.functional.normalize(made).half().cpu().numpy()
 
 
 class Folded:
@@ -52,10 +37,6 @@ class Folded:
     def search(self, questions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         scores, rows = self._whole.search(questions, k)
         return scores, rows % self._passages
-
-
-def _whole_index(bench: Bench) -> index.TorchIndex:
-    return index.TorchIndex([UnitVectors(bench.rows, bench.shape.bert["hidden_size"], bench.device)], bench.device)
 
 
 def _trainer(bench: Bench, experiment: str, folder: str, whole: index.TorchIndex | None) -> Trainer:
@@ -76,13 +57,13 @@ def _go(trainer: Trainer, begin: int, count: int) -> None:
 
 def speed(bench: Bench) -> Iterator[dict]:
     """Steps of one question, from the tokens to the changed weights."""
-    (warm, count), whole = (2, 3) if bench.toy else (10, 60), None
+    warm, count = (2, 3) if bench.toy else (10, 60)
+    bench.forget(whole=True)
     for experiment in EXPERIMENTS:
         if bench.time_is_up():
             return
-        if experiment != "step1" and whole is None:  # step1 comes first: it needs no index, and its memory has none
-            whole = _whole_index(bench)
-        bench.forget()
+        bench.forget(whole=True)
+        whole = None if experiment == "step1" else bench.whole()  # step1 comes first: its memory is without the index
         with tempfile.TemporaryDirectory() as folder:
             trainer = _trainer(bench, experiment, folder, whole)
             _go(trainer, 0, warm)
@@ -138,7 +119,7 @@ def _waits(trainer: Trainer, step: int) -> int:
 
 def embedding(bench: Bench) -> Iterator[dict]:
     """Passages a second into tokens and into vectors, and what that is for all of Wikipedia."""
-    bench.forget()
+    bench.forget(whole=True)
     given = settings.Retrieval(**bench.shape.retrieval)
     encoder = shapes.make_retriever(bench.shape, bench.device)
     with tempfile.TemporaryDirectory() as folder:
@@ -189,7 +170,7 @@ def _own_search(bench: Bench, bandwidth: float) -> Iterator[dict]:
     """By :class:`index.TorchIndex`, over all rows."""
     size = bench.shape.bert["hidden_size"]
     begun = time.perf_counter()
-    found = _whole_index(bench)
+    found = bench.whole()
     bench.wait()
     built = time.perf_counter() - begun
     yield {"what": f"building {bench.rows} x {size}", "milliseconds": 1000 * built, "peak GiB": bench.peak_gib()}
@@ -241,14 +222,15 @@ def profile(bench: Bench) -> Iterator[dict]:
     if bench.device == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = _trainer(bench, slowest, folder, None if slowest == "step1" else _whole_index(bench))
+        trainer = _trainer(bench, slowest, folder, None if slowest == "step1" else bench.whole())
         _go(trainer, 0, 3)
         bench.wait()
         with torch.profiler.profile(activities=activities) as seen:
             _go(trainer, 3, 3)
             bench.wait()
     host = sorted(seen.key_averages(), key=lambda event: -event.self_cpu_time_total)
-    device = sorted(host, key=lambda event: -event.self_device_time_total)
+    kernels = [event for event in host if event.device_type != DeviceType.CPU and not event.is_user_annotation]
+    device = sorted(kernels, key=lambda event: -event.self_device_time_total)
     for place, events in (("GPU", device if bench.device == "cuda" else []), ("host", host)):
         for event in events[:20]:
             microseconds = event.self_device_time_total if place == "GPU" else event.self_cpu_time_total

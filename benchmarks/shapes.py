@@ -42,12 +42,16 @@ def published(model: str) -> dict:
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of models and text; ``falcon``, ``t5`` and ``bert`` are keys of their transformers configurations."""
+    """Sizes of models and text; ``falcon``, ``t5`` and ``bert`` are keys of their transformers configurations.
+
+    ``ragged``: passages of 4 words up to ``passage_words`` and answers of 1 to 4, so that there is padding everywhere.
+    """
 
     falcon: dict
     t5: dict
     bert: dict
     passage_words: int
+    ragged: bool = False
     passages: int = 4096
     questions: int = 256
     retrieval: dict = field(default_factory=dict)
@@ -143,11 +147,17 @@ def make_material(shape: Shape, folder: Path, encoder: Retriever | None = None) 
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     vocabulary = min(shape.falcon["vocab_size"], shape.t5["vocab_size"], shape.bert["vocab_size"])
-    texts = [words(rng, shape.passage_words, vocabulary) for _ in range(shape.passages)]
+
+    def length(least: int, most: int, fixed: int) -> int:
+        return int(rng.integers(least, most + 1)) if shape.ragged else fixed
+
+    sizes = [length(4, shape.passage_words, shape.passage_words) for _ in range(shape.passages)]
+    texts = [words(rng, size, vocabulary) for size in sizes]
     passages = (Passage(str(n), words(rng, 2, vocabulary), text) for n, text in enumerate(texts))
     write_passages(folder / "passages.arrow", passages)
     corpus = Passages(folder / "passages.arrow")
-    asked = [Question(str(n), words(rng, 6, vocabulary), [words(rng, 3, vocabulary)]) for n in range(shape.questions)]
+    asked = [Question(str(n), words(rng, 6, vocabulary), [words(rng, length(1, 4, 3), vocabulary)])
+             for n in range(shape.questions)]  # fmt: skip
     k = shape.retrieval["k"]
     found = rng.integers(0, shape.passages, (shape.questions, k))
     questions, retrieved = {"train": asked, "dev": asked[:8]}, {"train": found, "dev": found[:8]}

@@ -72,6 +72,29 @@ def test_correctness_agrees_and_would_tell_a_difference(tmp_path, monkeypatch):
     assert not all(row["agrees"] for row in rows if row["what"] == "recorded attention")
 
 
+def test_correctness_is_of_batches_with_padding(tmp_path):
+    for experiment in ("step1", "atlas"):
+        shape = shapes.replace(shapes.TOY, ragged=True)
+        made = shapes.make_trainer(shape, experiment, tmp_path / experiment)
+        made.retrieved = lambda split, rows, found=made.material.retrieved: (None, found[split][rows])
+        encoded = made.prepared([0, 1, 2], 0)[0].encoded
+        assert not encoded.mask.all() and (encoded.labels == -100).any()
+
+
+def test_a_section_that_fails_does_not_keep_the_next_from_being_measured(tmp_path, monkeypatch):
+    def broken(_bench):
+        """A section that breaks off."""
+        yield {"what": "begun"}
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setitem(gpu.SECTIONS, "correctness", broken)
+    with pytest.raises(SystemExit, match="failed: correctness"):
+        gpu.main(["--toy", "--sections", "correctness,embedding", "--folder", str(tmp_path), "--minutes", "60"])
+    told = json.loads((tmp_path / "gpu-correctness.json").read_text())
+    assert told["rows"] == [{"what": "begun"}] and not told["whole"]
+    assert json.loads((tmp_path / "gpu-embedding.json").read_text())["whole"]
+
+
 def test_speed_then_profile_of_the_slowest(tmp_path):
     told, page = section("speed", tmp_path)
     assert [row["experiment"] for row in told["rows"]] == list(EXPERIMENTS) and "| step1 |" in page

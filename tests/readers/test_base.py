@@ -8,6 +8,7 @@ import models
 import pytest
 import torch
 
+from attention_distillation.optimiser import cast
 from attention_distillation.readers import KINDS, DecoderOnlyReader, FusionInDecoderReader
 from attention_distillation.readers.base import answer_loss, pad_left, pad_right
 from attention_distillation.records import InputError
@@ -78,6 +79,21 @@ def test_what_a_checkpoint_says_of_generation_does_not_make_answers_other_than_g
     reader.model.generation_config.update(num_beams=4, repetition_penalty=5.0, no_repeat_ngram_size=1, min_new_tokens=7)
     reader.save(tmp_path)
     assert type(reader).load(tmp_path, **LIMITS).generate(asked) == greedy
+
+
+@pytest.mark.parametrize("kind", ["falcon_alibi", "t5"])
+def test_logits_of_a_bf16_model_are_not_rounded_to_bf16(kind):
+    """The last product is in float32; its weights learn all the same."""
+    reader = models.reader(kind)
+    cast(reader, torch.bfloat16)
+    encoded = reader.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
+    seen = []
+    head = reader.model.get_output_embeddings()
+    head.register_forward_hook(lambda _module, _inputs, logits: seen.append(logits))
+    loss = reader(encoded).answer_loss.sum()
+    loss.backward()
+    assert seen[0].dtype == torch.float32 and (seen[0] != seen[0].bfloat16().float()).float().mean() > 0.5
+    assert head.weight.dtype == head.weight.grad.dtype == torch.bfloat16 and head.weight.grad.abs().sum() > 0
 
 
 def test_answer_loss_is_a_mean_over_an_answers_own_tokens():

@@ -44,18 +44,23 @@ class AnswerRowRecorder(TorchFunctionMode):
         row_mask: bool (B, A), which of them are real.
         keys: bool (B, T), which key positions are no padding.
         value_norm: weigh by ‖v‖₂, the norm of a head's value before the output projection (eq. 1).
+        check: also see that α sums to one over the real keys (:meth:`token_attention` reads that back from the device).
 
-    Gradients never flow through what is recorded. Peak extra memory is one (B, H, A, T) float32 tensor.
+    Gradients never flow through what is recorded. Peak extra memory is one (B, H, A, T) float32 tensor. The mode is
+    on inside the attention modules alone: elsewhere every torch call would pass through Python.
     """
 
     def __init__(
-        self, modules: list[nn.Module], rows: Tensor, row_mask: Tensor, keys: Tensor, *, value_norm: bool = True
-    ) -> None:
+        self, modules: list[nn.Module], rows: Tensor, row_mask: Tensor, keys: Tensor, *, value_norm: bool = True,
+        check: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self._modules, self._rows, self._keys, self._value_norm = modules, rows, keys, value_norm
+        self._modules, self._rows, self._value_norm, self._check = modules, rows, value_norm, check
         self._row_weight = row_mask / row_mask.sum(1, keepdim=True).clamp(min=1)  # mean over the answer's rows
-        self._row_mask = row_mask
-        self._current: int | None = None
+        self._real_keys, self._no_key = keys[:, None, None], ~keys[:, None]
+        self._no_row = ~row_mask[:, None]
+        self._nothing = ~(self._real_keys & row_mask[:, None, :, None])
+        self._current = -1
         self._recorded: list[int] = []
         self._sum = torch.zeros(keys.shape, dtype=torch.float32, device=keys.device)
         self._row_sum_error = torch.zeros((), device=keys.device)
@@ -66,22 +71,23 @@ class AnswerRowRecorder(TorchFunctionMode):
 
             def begin(_module, _inputs, number=number) -> None:
                 self._current = number
+                super(AnswerRowRecorder, self).__enter__()
 
             def end(_module, _inputs, _output) -> None:
-                self._current = None
+                super(AnswerRowRecorder, self).__exit__(None, None, None)
 
-            self._hooks += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
-        return super().__enter__()
+            begun = module.register_forward_pre_hook(begin)
+            self._hooks += [begun, module.register_forward_hook(end, always_call=True)]
+        return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *_exception) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        super().__exit__(*exception)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention and self._current is not None:
+        if func is F.scaled_dot_product_attention:
             with torch.no_grad():
                 self._record(*args, **kwargs)
         return func(*args, **kwargs)
@@ -102,21 +108,17 @@ class AnswerRowRecorder(TorchFunctionMode):
             later = torch.arange(logits.shape[-1], device=rows.device) > rows
             logits = logits.masked_fill(later, -math.inf)
         alpha = logits.softmax(-1)
-        keys = self._keys[:, None, None]
-        error = ((alpha * keys).sum(-1) - 1).abs().masked_fill(~self._row_mask[:, None], 0).max()
-        self._row_sum_error = torch.maximum(self._row_sum_error, error)
-        alpha = torch.einsum("bhat,ba->bht", alpha.masked_fill(~(keys & self._row_mask[:, None, :, None]), 0),
-                             self._row_weight)  # fmt: skip
+        if self._check:
+            error = ((alpha * self._real_keys).sum(-1) - 1).abs().masked_fill(self._no_row, 0).max()
+            self._row_sum_error = torch.maximum(self._row_sum_error, error)
+        alpha = torch.einsum("bhat,ba->bht", alpha.masked_fill(self._nothing, 0), self._row_weight)
         if self._value_norm:
-            alpha = alpha * value.float().norm(dim=-1).masked_fill(~self._keys[:, None], 0)
+            alpha = alpha * value.float().norm(dim=-1).masked_fill(self._no_key, 0)
         self._sum += alpha.mean(1)
         self._recorded.append(self._current)
 
-    def token_attention(self, *, check: bool = True) -> Tensor:
+    def token_attention(self) -> Tensor:
         """a_t, float32 of shape (B, T); zero at padding.
-
-        Args:
-            check: also assert that α summed to one over the real keys (reads one number back from the device).
 
         Raises:
             RuntimeError: a layer was missed (a fused kernel that bypasses SDPA, an eager path), or a row's sum is
@@ -127,6 +129,6 @@ class AnswerRowRecorder(TorchFunctionMode):
                 f"attention of layers {self._recorded} was recorded, of {len(self._modules)} due once each: "
                 "load the model with attn_implementation='sdpa' and run one forward"
             )
-        if check and not self._row_sum_error <= ROW_SUM_TOLERANCE:  # so that not-a-number fails too
+        if self._check and not self._row_sum_error <= ROW_SUM_TOLERANCE:  # so that not-a-number fails too
             raise RuntimeError(f"an attention row sums to 1 only within {float(self._row_sum_error):.2g}")
         return self._sum / len(self._modules)

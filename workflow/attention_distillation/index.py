@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 2**16
 """Passages held in memory at a time: 200 MB of float32 at d = 768, and enough to sort by length."""
 GROUP_ROWS, CANDIDATE_GROUPS, QUESTIONS_AT_ONCE, BLOCK_SCORES = 32, 64, 64, 2**25  # of TorchIndex
+GEMV_ELEMENTS = 2**31 - 1
+"""Of one block of its matrix: for one question cuBLAS reads outside a larger one (pytorch issue 17897)."""
 SEARCH_BYTES = 5e8
 """What a search on a GPU takes beside the index."""
 
@@ -156,7 +158,8 @@ class TorchIndex:
         import torch
 
         low, best = questions.to(self._matrix), []
-        block_rows = min(2**22, BLOCK_SCORES // len(low)) // GROUP_ROWS * GROUP_ROWS
+        most = GEMV_ELEMENTS // low.shape[1]
+        block_rows = min(most, BLOCK_SCORES // len(low)) // GROUP_ROWS * GROUP_ROWS
         for block in self._matrix.split(block_rows):
             best.append((low @ block.T).view(len(low), -1, GROUP_ROWS).amax(2))
         groups = torch.cat(best, 1)

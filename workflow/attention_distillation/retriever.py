@@ -58,7 +58,9 @@ class Retriever(nn.Module):
     def forward(self, tokens: list[np.ndarray], width: int | None = None) -> Tensor:
         """Vectors of token rows, float32 (rows, d); ``width``: pad to so many tokens, not to the longest row."""
         ids, mask = pad(tokens, self.tokenizer.pad_token_id or 0, self.model.device, width)
-        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()  # a mean in full precision
+        full = min(map(len, tokens)) == ids.shape[1]  # known here: asking the mask would wait for the GPU
+        seen = None if full else mask[:, None, None].bool()
+        hidden = self.model(input_ids=ids, attention_mask=seen).last_hidden_state.float()  # a mean in full precision
         return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
     def tokenise(self, texts: list[str], max_tokens: int) -> list[np.ndarray]:

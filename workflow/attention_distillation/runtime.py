@@ -113,10 +113,17 @@ def placed(model, precision: str):
 
 
 def device() -> str:
-    """``cuda`` where there is one, else ``cpu``."""
+    """``cuda`` where there is one, else ``cpu``.
+
+    cuDNN's attention, which torch prefers on a Hopper GPU, is turned off: with a mask its backward gives NaN at some
+    lengths (pytorch issue 196678, torch 2.11 to 2.13), and it makes a plan anew for every length.
+    """
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if not torch.cuda.is_available():
+        return "cpu"
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    return "cuda"
 
 
 def dtype(precision: str):

@@ -131,8 +131,8 @@ def input_gradient(reader: Reader, encoded: Encoded, _tau: float) -> Tensor:
             hook.remove()
         reader.zero_grad(set_to_none=True)
     vectors = caught[0]
-    size = (vectors.grad.norm(dim=-1) * vectors.detach().norm(dim=-1)).view(own.passage.shape)
-    size = size.float().masked_fill(own.passage < 0, 0)
+    size = (vectors.grad.float().norm(dim=-1) * vectors.detach().float().norm(dim=-1)).view(own.passage.shape)
+    size = size.masked_fill(own.passage < 0, 0)
     return (size / size.sum(-1, keepdim=True).clamp(min=1e-20)).view(encoded.passage.shape)
 
 

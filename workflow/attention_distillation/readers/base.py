@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -78,6 +79,8 @@ class Reader(ABC, torch.nn.Module):
             pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
             decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
         )
+        head = model.get_output_embeddings()
+        head.forward = partial(_exact_linear, head)
         self.passage_max_tokens, self.answer_max_tokens = passage_max_tokens, answer_max_tokens
 
     @classmethod
@@ -152,6 +155,15 @@ class Reader(ABC, torch.nn.Module):
     def _texts(self, generated: Tensor) -> list[str]:
         texts = self.tokenizer.batch_decode(generated, skip_special_tokens=True)
         return [text.strip().split("\n", 1)[0].strip() for text in texts]
+
+
+def _exact_linear(head: torch.nn.Linear, states: Tensor) -> Tensor:
+    """Logits in float32, whatever the weights are in.
+
+    In bfloat16 logits of 8 to 32 lie 0.06 to 0.12 apart, and the perplexity signal divides their differences by 0.01.
+    """
+    bias = None if head.bias is None else head.bias.float()
+    return torch.nn.functional.linear(states.float(), head.weight.float(), bias)
 
 
 def answer_loss(logits: Tensor, labels: Tensor) -> Tensor:

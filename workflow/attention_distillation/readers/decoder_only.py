@@ -73,11 +73,16 @@ class DecoderOnlyReader(Reader):
         if record:
             rows = torch.arange(length - 1 - answers, length - 1, device=labels.device).expand(len(labels), -1)
             recorder = AnswerRowRecorder(
-                self_attention_modules(self.model), rows, labels != -100, encoded.mask.bool(), value_norm=value_norm
+                self_attention_modules(self.model),
+                rows,
+                labels != -100,
+                encoded.mask.bool(),
+                value_norm=value_norm,
+                check=check,
             )
             with recorder:
                 logits = self.model(**inputs, logits_to_keep=answers + 1).logits
-            attention = recorder.token_attention(check=check)
+            attention = recorder.token_attention()
         else:
             logits, attention = self.model(**inputs, logits_to_keep=answers + 1).logits, None
         return Output(answer_loss(logits[:, :-1], labels), attention)

@@ -73,11 +73,16 @@ class FusionInDecoderReader(Reader):
         if record:
             rows = torch.arange(labels.shape[1], device=labels.device).expand(len(labels), -1)
             recorder = AnswerRowRecorder(
-                cross_attention_modules(self.model), rows, labels != -100, mask.bool(), value_norm=value_norm
+                cross_attention_modules(self.model),
+                rows,
+                labels != -100,
+                mask.bool(),
+                value_norm=value_norm,
+                check=check,
             )
             with recorder:
                 logits = self.model(**inputs).logits
-            attention = recorder.token_attention(check=check)
+            attention = recorder.token_attention()
         else:
             logits, attention = self.model(**inputs).logits, None
         return Output(answer_loss(logits, labels), attention)
