@@ -1,0 +1,77 @@
+"""The numbers of docs/findings.md that rest on controls are those of the committed artifacts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CACHED = [ROOT / "results" / "cached" / part for part in ("miniature", "controls")]
+TEXT = " ".join((ROOT / "docs" / "findings.md").read_text("utf-8").split())
+RATES = {  # what teaches: at the low rate, at the high one
+    "step1's reader": ("step2", "step2_fast"),
+    "step1's reader, θ 0.01": ("step2_theta_0.01", "step2_fast_theta_0.01"),
+    "the initial reader": ("frozen_checkpoint", "frozen_checkpoint_fast"),
+    "trained beside it": ("off_the_shelf_slow", "off_the_shelf"),
+    "trained beside it, θ 0.01": (None, "off_the_shelf_theta_0.01"),
+    "T5": ("atlas_slow", "atlas"),
+}
+
+
+def runs(name: str) -> dict[tuple[str, str, str], Path]:
+    """A file of every run that is committed, by dataset, experiment and seed."""
+    return {
+        (path.parts[-4], path.parts[-3], path.parts[-2]): path
+        for folder in CACHED
+        for path in sorted(folder.glob(f"*/*/seed*/{name}"))
+    }
+
+
+def hit_rates(experiment: str, dataset: str) -> list[float]:
+    found = runs("metrics.json")
+    return [json.loads(found[dataset, experiment, f"seed{seed}"].read_text())["hr_at_5"] for seed in range(3)]
+
+
+def cell(experiment: str, dataset: str) -> str:
+    """Mean over seeds 0 to 2, lowest and highest, as the page has it."""
+    values = hit_rates(experiment, dataset)
+    return f"{sum(values) / 3:.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+@pytest.mark.parametrize("experiment", [name for pair in RATES.values() for name in pair if name] + ["step2_uniform"])
+def test_the_table_of_readers_and_rates(experiment):
+    assert f"{cell(experiment, 'nq')} `{experiment}`" in TEXT
+    assert cell(experiment, "triviaqa") in TEXT
+
+
+def test_at_the_high_rate_all_are_ruined_and_at_the_low_one_none():
+    ruined = {"low": [], "high": []}
+    for pair in RATES.values():
+        for rate, experiment in zip(ruined, pair, strict=True):
+            for dataset, start in (("nq", 0.428), ("triviaqa", 0.534)):
+                ruined[rate] += [value < start - 0.1 for value in hit_rates(experiment, dataset)] if experiment else []
+    assert all(ruined["high"]) and not any(ruined["low"])
+    high, low = len(ruined["high"]), len(ruined["low"])
+    assert f"in {high} of {high} runs; at the low rate none does, in {low} of {low}" in TEXT
+
+
+def test_what_the_first_fifty_steps_foretell():
+    ruined = others = told = alarms = 0
+    for path in runs("log.jsonl").values():
+        log = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        if log[-1]["retriever_loss"] is None:
+            continue
+        start, end = log[0]["hr_at_5"], log[-1]["hr_at_5"]
+        below = [row for row in log[1:] if row["step"] <= 50][-1]["hr_at_5"] < start
+        if end < start - 0.1:
+            ruined, told = ruined + 1, told + below
+        else:
+            others, alarms = others + 1, alarms + below
+    assert told == ruined
+    assert f"{ruined} of the {ruined + others} runs here that train a retriever" in TEXT
+    assert f"of the {others} others {('no', 'one', 'two', 'three')[alarms]}" in TEXT
+    words = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    assert f"all {ruined} runs that ruined their retriever were below its initial HR@5 after 50 steps" in words
+    assert f"of {others} others {('no', 'one', 'two', 'three')[alarms]}" in words
