@@ -34,7 +34,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Layout:
-    """One table: ``spread`` shows mean ± std, ``intervals`` the 95 % interval, ``best`` marks the highest value."""
+    """One table: ``spread`` shows mean ± std, ``intervals`` the 95 % interval, ``best`` marks the highest value;
+    ``absent`` stands where an experiment has no rows at all."""
 
     caption: str
     columns: tuple[Column, ...]
@@ -42,6 +43,7 @@ class Layout:
     intervals: bool = True
     best: bool = False
     decoder_only: bool = False
+    absent: str = NOT_RUN
 
 
 def _analysis_columns(table: str, target: str) -> tuple[Column, ...]:
@@ -82,6 +84,7 @@ LAYOUTS = {
             Column("", "Chance", "S", "chance"),
             Column("", "Share of last place", "S", "last_place"),
         ),
+        absent="–",  # not run, or run without passages
     ),
     "table2": Layout(
         "Average attention and Spearman correlation over answer-related and question-related tokens, "
@@ -155,7 +158,7 @@ def _cells(layout: Layout, rows: pd.DataFrame, labels: dict) -> list[list[str | 
             line: list[str | _Cell] = [labels["experiments"][experiment], title]
             for column, row in zip(layout.columns, here, strict=True):
                 if row is None:
-                    line.append(_Cell(NOT_RUN if not any(here) else "–"))
+                    line.append(_Cell(layout.absent if not any(here) else "–"))
                 elif np.isnan(row.mean):
                     line.append(_Cell("undefined"))
                 else:
