@@ -107,12 +107,12 @@ def main(arguments: list[str] | None = None) -> None:
                 print(name, json.dumps(row), flush=True)
                 write(bench, name, rows, time.monotonic() - begun, False)
             whole = not bench.time_is_up()
+            bench.forget()
         except Exception:  # the next section can be measured all the same
             failed.append(name)
             traceback.print_exc()
         finally:
             write(bench, name, rows, time.monotonic() - begun, whole)
-        bench.forget()
     if failed:
         sys.exit(f"failed: {', '.join(failed)}; what they had measured is in {bench.folder}")
 

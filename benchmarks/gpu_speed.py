@@ -62,7 +62,7 @@ def speed(bench: Bench) -> Iterator[dict]:
     for experiment in EXPERIMENTS:
         if bench.time_is_up():
             return
-        bench.forget(whole=True)
+        bench.forget()
         whole = None if experiment == "step1" else bench.whole()  # step1 comes first: its memory is without the index
         with tempfile.TemporaryDirectory() as folder:
             trainer = _trainer(bench, experiment, folder, whole)
@@ -158,7 +158,7 @@ def copy_bandwidth(bench: Bench) -> float:
 
 def search(bench: Bench) -> Iterator[dict]:
     """Exact top 5 over all of Wikipedia; the floor is reading the matrix once at the bandwidth of a copy."""
-    bench.forget()
+    bench.forget(whole=True)
     bandwidth = copy_bandwidth(bench)
     yield {"what": "copy within the device", "GB a second": bandwidth / 1e9}
     yield from _own_search(bench, bandwidth)

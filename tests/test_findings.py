@@ -1,4 +1,4 @@
-"""The numbers of docs/findings.md that rest on controls are those of the committed artifacts."""
+"""Readers and rates, and what fifty steps foretell: docs/findings.md says what the committed artifacts say."""
 
 from __future__ import annotations
 
@@ -64,14 +64,17 @@ def test_what_the_first_fifty_steps_foretell():
         if log[-1]["retriever_loss"] is None:
             continue
         start, end = log[0]["hr_at_5"], log[-1]["hr_at_5"]
-        below = [row for row in log[1:] if row["step"] <= 50][-1]["hr_at_5"] < start
+        seen = [row for row in log[1:] if row["step"] <= 50][-1]
+        if seen is log[-1]:  # T5's 40 steps: what is seen is the end itself
+            continue
+        below = seen["hr_at_5"] < start
         if end < start - 0.1:
             ruined, told = ruined + 1, told + below
         else:
             others, alarms = others + 1, alarms + below
     assert told == ruined
-    assert f"{ruined} of the {ruined + others} runs here that train a retriever" in TEXT
-    assert f"of the {others} others {('no', 'one', 'two', 'three')[alarms]}" in TEXT
+    assert f"{ruined} of the {ruined + others} longer runs here that train a retriever" in TEXT
+    assert f"of the {others} others {('none', 'one', 'two', 'three')[alarms]}" in TEXT
     words = " ".join((ROOT / "README.md").read_text("utf-8").split())
-    assert f"all {ruined} runs that ruined their retriever were below its initial HR@5 after 50 steps" in words
-    assert f"of {others} others {('no', 'one', 'two', 'three')[alarms]}" in words
+    assert f"all {ruined} that ruined their retriever were below its initial HR@5 after 50 steps" in words
+    assert f"of {others} others {('none', 'one', 'two', 'three')[alarms]}" in words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 import gpu
 import gpu_agreement
+import gpu_bench
 import shapes
 import true_shapes
 from attention_distillation import settings
@@ -72,13 +74,28 @@ def test_correctness_agrees_and_would_tell_a_difference(tmp_path, monkeypatch):
     assert not all(row["agrees"] for row in rows if row["what"] == "recorded attention")
 
 
-def test_correctness_is_of_batches_with_padding(tmp_path):
-    for experiment in ("step1", "atlas"):
-        shape = shapes.replace(shapes.TOY, ragged=True)
-        made = shapes.make_trainer(shape, experiment, tmp_path / experiment)
-        made.retrieved = lambda split, rows, found=made.material.retrieved: (None, found[split][rows])
-        encoded = made.prepared([0, 1, 2], 0)[0].encoded
-        assert not encoded.mask.all() and (encoded.labels == -100).any()
+def test_correctness_is_of_batches_with_padding(tmp_path, monkeypatch):
+    compared, seen = [], gpu_agreement._seen
+    monkeypatch.setattr(
+        gpu_agreement, "_seen", lambda trainer, parts: (compared.append(parts[0].encoded), seen(trainer, parts))[1]
+    )
+    list(gpu_agreement.correctness(gpu.Bench(True, 60, tmp_path)))
+    assert len(compared) == 3 * len(EXPERIMENTS)
+    assert all(not encoded.mask.all() and (encoded.labels == -100).any() for encoded in compared)
+
+
+def test_one_index_at_a_time(tmp_path, monkeypatch):
+    alive, most = weakref.WeakSet(), []
+    made = gpu_bench.index.TorchIndex.__init__
+
+    def counted(self, *given):
+        alive.add(self)
+        most.append(len(alive))
+        made(self, *given)
+
+    monkeypatch.setattr(gpu_bench.index.TorchIndex, "__init__", counted)
+    gpu.main(["--toy", "--sections", "speed,search", "--folder", str(tmp_path), "--minutes", "60"])
+    assert most == [1, 1]  # of speed and of search, which measures its making
 
 
 def test_a_section_that_fails_does_not_keep_the_next_from_being_measured(tmp_path, monkeypatch):

@@ -178,6 +178,7 @@ def test_the_matrix_in_memory_is_the_same_up_to_bfloat16():
 def test_search_by_groups_is_exact_search_over_the_rounded_matrix(monkeypatch, rows, asked):
     """Blocks, batches of questions and the last group are cut short."""
     monkeypatch.setattr(index, "BLOCK_SCORES", 2**15)
+    monkeypatch.setattr(index, "GEMV_ELEMENTS", 2**15)
     matrix, questions = vectors(rows, seed=2), vectors(asked, seed=3)
     rounded = torch.from_numpy(matrix).bfloat16().float().numpy()
     scores, places = index.TorchIndex(split(matrix, 2), "cpu").search(questions, 3)

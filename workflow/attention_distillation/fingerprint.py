@@ -15,7 +15,7 @@ import yaml
 
 PACKAGE = Path(__file__).parent
 REFERENCE = PACKAGE.parent / "reference"
-LEFT_OUT = {"settings", "validation", "records", "runtime", "fingerprint", "room", "__init__"}
+LEFT_OUT = {"settings", "validation", "records", "passages", "runtime", "fingerprint", "room", "__init__"}
 """Settings reach a rule as params of their own; formats and logging change no number."""
 
 

@@ -170,7 +170,7 @@ class Training(Strict):
 
     @model_validator(mode="after")
     def _warm_before_the_end(self) -> Training:
-        if self.warmup_steps >= self.steps:  # the rate would never be reached, and the rate is what decides
+        if self.warmup_steps > self.steps:  # the rate would never be reached, and the rate is what decides
             raise ValueError(f"warmup_steps: {self.warmup_steps} of {self.steps} steps; lower it")
         return self
 
@@ -311,7 +311,7 @@ class Scale(Strict):
 
 
 class Custom(Strict):
-    """``scale: custom``: the user's own data and models."""
+    """``scale: custom`` or ``custom_checkpoints``: the user's own data and models."""
 
     name: str = Field("custom", description="results go to results/<name>", pattern=r"^[A-Za-z0-9_-]+$")
     title: str = Field("custom", description="as it is written in tables")
@@ -331,7 +331,7 @@ class Config(Strict):
     datasets: list[str] | None = Field(None, description="null: all of the scale")
     experiments: list[str] | None = Field(None, description="null: the six of the paper")
     seeds: list[Natural] = Field([0], description="one training run for each", min_length=1)
-    custom: Custom | None = Field(None, description="scale custom: the user's data and models")
+    custom: Custom | None = Field(None, description="scales custom and custom_checkpoints: the user's data and models")
     overrides: dict = Field(default_factory=dict, description="merged over the scale file: any of its keys")
 
 

@@ -73,8 +73,8 @@ def corpus_file(name):
 
 
 def checked_prompts(wildcards):
-    """The word of check_prompts that every question leaves room for a passage."""
-    return f"{ROOT}/{wildcards.dataset}/data/prompts.json"
+    """The word of check_prompts that every question leaves room for a passage in an experiment's reader."""
+    return f"{ROOT}/{wildcards.dataset}/data/prompts.{SCALE.reader_kind(wildcards.experiment)}.json"
 
 
 def questions_file(split):

@@ -1,5 +1,4 @@
 # reads a corpus or nothing; writes models/{reader,encoder_decoder,retriever} pretrained here, random_retriever, tagger
-PROMPTED = sorted({SCALE.reader_kind(name) for name in RUN.experiments})
 PRETRAINED = [kind for kind in settings.MODEL_KINDS if getattr(SCALE.models, kind) is None]
 OWN_TEXT = next(iter(OWN_CORPORA), None)
 PRETRAIN_HOME = f"{ROOT}/pretrained" if SCALE.models.pretraining and not PRETRAINED else f"{ROOT}/models"
@@ -79,16 +78,16 @@ rule train_tagger:
 
 
 rule check_prompts:
-    """See that every question leaves room for a passage in the prompts of both kinds of reader."""
+    """See that every question leaves room for a passage in a reader's prompts, and that it takes prompts so long."""
     input:
-        readers=[initial_model(kind) for kind in PROMPTED],
+        reader=lambda wildcards: initial_model(wildcards.kind),
         questions=[questions_file(split) for split in records.SPLITS],
     output:
-        facts=f"{ROOT}/{{dataset}}/data/prompts.json",
+        facts=f"{ROOT}/{{dataset}}/data/prompts.{{kind}}.json",
     log:
-        f"{LOGS}/check_prompts/{{dataset}}.log",
+        f"{LOGS}/check_prompts/{{dataset}}.{{kind}}.log",
     benchmark:
-        f"{LOGS}/check_prompts/{{dataset}}.tsv"
+        f"{LOGS}/check_prompts/{{dataset}}.{{kind}}.tsv"
     conda:
         "../../envs/cpu.yaml"
     params:

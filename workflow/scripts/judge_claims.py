@@ -7,6 +7,7 @@ runtime.start(snakemake)
 import pandas as pd
 
 from attention_distillation import judging, records, tables, typesetting
+from attention_distillation.labels import with_k
 
 labels = snakemake.params.labels
 rows = pd.concat([tables.read_rows(path) for path in snakemake.input.tables])
@@ -14,4 +15,4 @@ judgement = judging.judge(rows, labels)
 notes = judging.measured_notes(labels)
 records.write_json(snakemake.output.json, {**judgement, "notes": notes})
 page = judging.claims_markdown(judgement, labels, f"Claims, judged on scale {labels['scale']}", notes)
-typesetting.write_text(snakemake.output.md, page)
+typesetting.write_text(snakemake.output.md, with_k(page, labels))
