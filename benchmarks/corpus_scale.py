@@ -16,7 +16,8 @@ from pathlib import Path
 import common
 
 MEMORY_GROWTH, TIME_GROWTH = 1.2, 1.3
-"""How much more the largest corpus may take than the smallest: of memory, and of time a passage."""
+"""How much more the larger corpus may take than the smaller: of memory, and of time a passage. Reading, which takes as
+many passages from either, is held to memory alone."""
 STAGES = ("tokenise", "embed", "search", "read")
 
 
@@ -72,7 +73,7 @@ def run_stage(options) -> dict:
         else:  # five passages of a question at a time, as a training step reads them
             opened = Passages(arrow)
             facts["seconds_to_open"] = time.process_time() - start
-            picks = np.random.default_rng(2).integers(len(opened), size=(options.questions, 5))
+            picks = np.random.default_rng(2).integers(len(opened), size=(options.reads, 5))
             start = time.process_time()
             for rows in picks:
                 opened[rows.tolist()]
@@ -82,9 +83,11 @@ def run_stage(options) -> dict:
 
 def main() -> None:
     """Run every stage at every size; fail where memory or time grows more than it may."""
-    parser = common.arguments(__doc__.split("\n\n")[0], width=64, questions=200, shards=2)
+    parser = common.arguments(__doc__.split("\n\n")[0], width=64, questions=200, reads=20_000, shards=2)
     parser.add_argument("--sizes", type=int, nargs=2, default=[100_000, 1_000_000], help="passages, small then large")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work here and keep the files")
+    parser.add_argument(
+        "--within", type=Path, metavar="FOLDER", help="work in this folder, not the system's temporary one"
+    )
     for name in ("stage", "folder", "passages"):  # how the script calls itself
         parser.add_argument(f"--{name}", type=Path if name == "folder" else None, help="internal")
     options = parser.parse_args()
@@ -93,7 +96,7 @@ def main() -> None:
         options.passages = int(options.passages)
         print(json.dumps(run_stage(options)))
         return
-    with tempfile.TemporaryDirectory(dir=options.keep) as folder:
+    with tempfile.TemporaryDirectory(dir=options.within) as folder:
         measured = {size: _at(size, Path(folder) / str(size), options) for size in options.sizes}
     _tell(measured, options)
 
@@ -104,7 +107,7 @@ def _at(size: int, folder: Path, options) -> dict[str, dict]:
     for stage in ("make", *STAGES):
         told[stage] = common.in_a_process(
             __file__, "--stage", stage, "--folder", folder, "--passages", size, "--threads", options.threads,
-            "--width", options.width, "--questions", options.questions, "--shards", options.shards,
+            "--width", options.width, "--questions", options.questions, "--reads", options.reads, "--shards", options.shards,
         )  # fmt: skip
         print(f"{size:,} passages, {stage}: {told[stage]['wall']:.1f} s", file=sys.stderr)
     return told
@@ -120,7 +123,7 @@ def _tell(measured: dict[int, dict[str, dict]], options) -> None:
         if stage == "read":
             per_passage *= large / small  # as many passages are read from either
         for size, told in ((small, a), (large, b)):
-            reads = 5 * options.questions if stage == "read" else size
+            reads = 5 * options.reads if stage == "read" else size
             rows.append(
                 {
                     "stage": stage,
@@ -134,7 +137,7 @@ def _tell(measured: dict[int, dict[str, dict]], options) -> None:
                 }
             )
         notes.append(f"{stage}: peak RSS x {grows:.2f}, time a passage x {per_passage:.2f}")
-        if grows > MEMORY_GROWTH or per_passage > TIME_GROWTH:
+        if grows > MEMORY_GROWTH or (stage != "read" and per_passage > TIME_GROWTH):
             over.append(stage)
     opened = measured[large]["read"]["seconds_to_open"]
     notes.append(f"reading: {large:,} passages are opened in {1000 * opened:.0f} ms (import of datasets included)")

@@ -16,7 +16,7 @@ TOY = {
     "embedding.py": "--width 32 --layers 1 --passages 40 --batch 8 --rounds 1",
     "occlusion.py": "--width 64 --layers 1 --passages 2 --length 6 --rounds 1",
     "tables.py": "--rounds 1 --targets claims",
-    "corpus_scale.py": "--sizes 300 600 --width 32 --questions 4",
+    "corpus_scale.py": "--sizes 300 600 --width 32 --questions 4 --reads 4",
 }
 
 
@@ -61,7 +61,7 @@ def test_corpus_scale_fails_where_memory_grows(tmp_path, monkeypatch):
     told = {"seconds": 1.0, "wall": 1.0, "peak": 100.0, "anonymous": 60.0, "file": 40.0, "seconds_to_open": 0.1}
     large = {**told, "seconds": 10.0}
     stages = {stage: large for stage in corpus_scale.STAGES} | {"read": told}
-    options = type("Options", (), {"sizes": [100, 1000], "questions": 5, "threads": 1, "record": None})
+    options = type("Options", (), {"sizes": [100, 1000], "reads": 5, "threads": 1, "record": None})
     corpus_scale._tell({100: dict.fromkeys(corpus_scale.STAGES, told), 1000: stages}, options)
     for fault in ({"peak": 130.0}, {"seconds": 14.0}):
         grown = stages | {"embed": {**large, **fault}}

@@ -372,7 +372,7 @@ def test_words_and_models_that_the_table_lacks():
         model_row(rows, "gpt2")
 
 
-HEADER = "name,kind,address,mirror,revision,filename,bytes,sha256,licence,used_for,note\n"
+HEADER = "name,kind,address,mirror,revision,filename,bytes,sha256,passages,licence,used_for,note\n"
 
 
 @pytest.mark.parametrize(
@@ -380,15 +380,16 @@ HEADER = "name,kind,address,mirror,revision,filename,bytes,sha256,licence,used_f
     [
         ("name,kind\n", "line 1: column 'address' is missing"),
         (HEADER + "a,file\n", "line 2: not as many columns"),
-        (HEADER + "a,file,http://x,,,x,,,l,u,n,more\n", "line 2: not as many columns"),
-        (HEADER + "a,tape,http://x,,,x,,,l,u,n\n", "line 2: column 'kind' must"),
-        (HEADER + "a,file,http://x,,,../x,,,l,u,n\n", "line 2: column 'filename' must"),
-        (HEADER + "a,file,http://x,,,x,many,,l,u,n\n", "line 2: column 'bytes' must"),
-        (HEADER + "a,file,http://x,,,x,,beef,l,u,n\n", "line 2: column 'sha256' must"),
-        (HEADER + "a,file,,,,x,,,l,u,n\n", "line 2: column 'address' is empty"),
-        (HEADER + "a,hub,x/y,,,,,,l,u,n\n", "line 2: column 'revision' must"),
-        (HEADER + "a,file,http://x,,,x,,,l,u,n\na,file,http://y,,,y,,,l,u,n\n", "name 'a' is there twice"),
-        (HEADER + "a,file,http://x,,,x,,,l,u,n\nb,file,http://y,,,x,,,l,u,n\n", "filename 'x' is there twice"),
+        (HEADER + "a,file,http://x,,,x,,,,l,u,n,more\n", "line 2: not as many columns"),
+        (HEADER + "a,tape,http://x,,,x,,,,l,u,n\n", "line 2: column 'kind' must"),
+        (HEADER + "a,file,http://x,,,../x,,,,l,u,n\n", "line 2: column 'filename' must"),
+        (HEADER + "a,file,http://x,,,x,many,,,l,u,n\n", "line 2: column 'bytes' must"),
+        (HEADER + "a,file,http://x,,,x,,,few,l,u,n\n", "line 2: column 'passages' must"),
+        (HEADER + "a,file,http://x,,,x,,beef,,l,u,n\n", "line 2: column 'sha256' must"),
+        (HEADER + "a,file,,,,x,,,,l,u,n\n", "line 2: column 'address' is empty"),
+        (HEADER + "a,hub,x/y,,,,,,,l,u,n\n", "line 2: column 'revision' must"),
+        (HEADER + "a,file,http://x,,,x,,,,l,u,n\na,file,http://y,,,y,,,,l,u,n\n", "name 'a' is there twice"),
+        (HEADER + "a,file,http://x,,,x,,,,l,u,n\nb,file,http://y,,,x,,,,l,u,n\n", "filename 'x' is there twice"),
     ],
 )
 def test_faults_of_a_table(tmp_path, lines, message):

@@ -1,14 +1,12 @@
-"""Models from a small hub on this machine, which speaks as much of the hub's protocol as the client asks for."""
+"""Models from a small hub on this machine (:mod:`mirror`)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
 
+import mirror
 import pytest
 
 from attention_distillation.downloads import Source
@@ -29,82 +27,10 @@ FILES = {
 }
 
 
-class Hub(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.commit, self.faults, self.seen = dict(FILES), COMMIT, 0, []
-        self.sent: dict[str, bytes] = {}  # bytes that are sent in place of the announced ones
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Hub
-
-    def log_message(self, *_):
-        pass
-
-    def answer(self, status: int, body: bytes, **headers):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def do_HEAD(self):  # noqa: N802
-        self.do_GET()
-
-    def do_GET(self):  # noqa: N802
-        hub, path = self.server, unquote(urlsplit(self.path).path)
-        hub.seen.append(path)
-        if hub.faults:
-            hub.faults -= 1
-            return self.answer(503, b"")
-        refs = ("refs/pr/7", "main", hub.commit)
-        known = {name: body for name, body in hub.files.items()}
-        if path.startswith("/api/models/org/model/revision/"):
-            if path.removeprefix("/api/models/org/model/revision/") not in refs:
-                return self.answer(404, b"{}", X_Error_Code="RevisionNotFound")
-            siblings = [{"rfilename": name, "size": len(body), **self.lfs(name, body)} for name, body in known.items()]
-            return self.answer(200, json.dumps({"id": "org/model", "sha": hub.commit, "siblings": siblings}).encode())
-        if path.startswith("/api/models/org/model/tree/"):
-            tree = [
-                {"type": "file", "path": name, "oid": hashlib.sha1(body).hexdigest(), "size": len(body)}
-                | self.lfs(name, body)
-                for name, body in known.items()
-            ]
-            return self.answer(200, json.dumps(tree).encode())
-        if path.startswith(f"/org/model/resolve/{hub.commit}/"):
-            name = path.removeprefix(f"/org/model/resolve/{hub.commit}/")
-            return self.answer(
-                200,
-                hub.sent.get(name, known[name]),
-                ETag=f'"{hashlib.sha256(known[name]).hexdigest()}"',
-                X_Repo_Commit=hub.commit,
-            )
-        return self.answer(404, b"{}", X_Error_Code="RepoNotFound")
-
-    @staticmethod
-    def lfs(name: str, body: bytes) -> dict:
-        if not name.endswith((".safetensors", ".bin")):
-            return {}
-        digest = hashlib.sha256(body).hexdigest()
-        return {"lfs": {"oid": digest, "sha256": digest, "size": len(body), "pointerSize": 130}}
-
-
 @pytest.fixture
 def hub():
-    hub = Hub()
-    threading.Thread(target=hub.serve_forever, args=(0.01,), daemon=True).start()
-    yield hub
-    hub.shutdown()
-    hub.server_close()
+    with mirror.serving({}, {"org/model": (COMMIT, FILES)}) as server:
+        yield server
 
 
 @pytest.fixture
@@ -145,21 +71,21 @@ def test_a_whole_commit_is_a_pin(get):
 
 
 def test_weights_that_would_be_unpickled_are_refused(get, hub, tmp_path):
-    hub.files = {"pytorch_model.bin": b"pickle", "config.json": CONFIG}
+    hub.repositories["org/model"] = COMMIT, {"pytorch_model.bin": b"pickle", "config.json": CONFIG}
     with pytest.raises(InputError, match=r"no safetensors, only pytorch_model\.bin.*refs/pr/N"):
         get()
     assert not (tmp_path / "model").exists()
 
 
 def test_a_revision_that_moved_is_refused(get, hub):
-    hub.commit = "a" * 40
+    hub.repositories["org/model"] = "a" * 40, FILES
     with pytest.raises(InputError, match="is at commit a{40}, where the sources table has 79322c5"):
         get()
 
 
 def test_a_ref_without_a_commit_is_locked_at_the_first_download(get, hub):
     get("main")
-    hub.commit, hub.files = "b" * 40, {**FILES, "model.safetensors": b"changed"}
+    hub.repositories["org/model"] = "b" * 40, {**FILES, "model.safetensors": b"changed"}
     assert (get("main", "again") / "model.safetensors").read_bytes() == WEIGHTS
 
 

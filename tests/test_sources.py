@@ -8,6 +8,7 @@ import json
 import tarfile
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from attention_distillation import sources
 from attention_distillation.downloads import Source, sha256
 from attention_distillation.passages import Passages
 from attention_distillation.records import InputError, Passage, read_json, read_questions
+from attention_distillation.settings import WORKFLOW
 from attention_distillation.sources import (
-    SIZES,
     counted,
     prepare_corpus,
     prepare_questions,
@@ -30,8 +31,10 @@ from attention_distillation.sources import (
     read_triviaqa,
     seeded_index,
     select,
+    split_sizes,
 )
 
+DATASETS = WORKFLOW / "reference" / "datasets.csv"
 RAW = Path(__file__).resolve().parents[2] / "shared" / "data" / "raw-formats"
 
 
@@ -76,7 +79,7 @@ def test_nq_open(tmp_path):
     assert second.question.startswith("how many seasons")
     if path := published("NQ-open.dev.jsonl"):
         questions = read_nq_open(path, "nq-dev-")
-        assert len(questions) == SIZES["nq"]["test"] and questions[-1].id == "nq-dev-3609"
+        assert len(questions) == split_sizes(DATASETS, "nq")["test"] and questions[-1].id == "nq-dev-3609"
 
 
 @pytest.mark.parametrize(
@@ -105,8 +108,12 @@ def test_triviaqa_as_published():
     if path := published("triviaqa_sample.json"):
         (question,) = read_triviaqa(path)
         assert question.target == "Sunset Boulevard" and "Sunset Bulevard" in question.answers
-    assert SIZES["triviaqa"]["train"] + SIZES["triviaqa"]["dev"] == 87_622  # rows of the published train file
-    assert SIZES["nq"]["train"] + SIZES["nq"]["dev"] == 87_925
+
+
+def test_sizes_are_those_of_appendix_d():
+    assert split_sizes(DATASETS, "nq") == {"train": 79_168, "dev": 8_757, "test": 3_610}
+    assert split_sizes(DATASETS, "triviaqa") == {"train": 78_785, "dev": 8_837, "test": 11_313}
+    assert 79_168 + 8_757 == 87_925 and 78_785 + 8_837 == 87_622  # rows of the published train files
 
 
 @pytest.mark.parametrize(
@@ -230,7 +237,7 @@ def test_another_size_is_refused(nq):
     with pytest.raises(InputError, match=r"nq, test: 2 questions, where the paper's Appendix D has 9;"):
         nq(sizes={**NQ_SIZES, "test": 9})
     with pytest.raises(InputError, match=r"nq, train: 3 questions.* has 79,168"):
-        nq(sizes=None)
+        nq(sizes=split_sizes(DATASETS, "nq"))
 
 
 def test_a_download_that_changed_is_refused(nq):
@@ -333,12 +340,12 @@ def test_counted():
 
 def test_corpora_whole(tmp_path):
     (tmp_path / "p.tsv.gz").write_bytes(gzip.compress(DPR.encode()))
-    row = Source("psgs_w100", "file", "http://x", filename="p.tsv.gz")
+    row = Source("psgs_w100", "file", "http://x", filename="p.tsv.gz", passages=21_015_324)
     lock, out = tmp_path / "lock.json", tmp_path / "passages.arrow"
     with pytest.raises(InputError, match=r"2 passages, where there should be 21,015,324"):
         prepare_corpus([row], [tmp_path / "p.tsv.gz"], lock, out)
     assert not out.exists()
-    assert prepare_corpus([row], [tmp_path / "p.tsv.gz"], lock, out, {"psgs_w100": 2}) == 2
+    assert prepare_corpus([replace(row, passages=2)], [tmp_path / "p.tsv.gz"], lock, out) == 2
     assert Passages(out)[1]["title"] == '"Weird Al" Yankovic'
 
     texts = [Source(name, "file", "http://x", filename=f"{name}.jsonl") for name in ("text", "infobox")]
@@ -356,7 +363,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
         path.write_text("id\ttext\ttitle\n" + "".join(f"{row}\t{'word ' * 20}{row}\ttitle\n" for row in range(rows)))
         prepared = Source("big", "file", "http://x", filename=path.name)
         tracemalloc.start()
-        count = prepare_corpus([prepared], [path], tmp_path / f"{rows}.lock", tmp_path / f"{rows}.arrow", {})
+        count = prepare_corpus([prepared], [path], tmp_path / f"{rows}.lock", tmp_path / f"{rows}.arrow")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert count == rows

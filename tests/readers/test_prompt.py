@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import mirror
 import models
 import pytest
+import sentencepiece
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from transformers import FalconConfig, GPT2Config, LlamaConfig, T5Config
+from transformers import AutoTokenizer, FalconConfig, GPT2Config, LlamaConfig, T5Config
 
 from attention_distillation.readers.prompt import SEGMENT_NAMES, TEMPLATE, TEXT, TITLE, passage_prompts, require_context
 from attention_distillation.records import InputError
@@ -99,6 +101,24 @@ def test_segments_are_those_of_the_bytes_at_any_limit(question, title, text, lim
     assume(not set(prompt.ids) & set(BYTES.all_special_ids))
     assert prompt.segment.tolist() == by_bytes(prompt.ids.tolist(), question, title, text, "\n")
     assert len(prompt.ids) == len(prompt.segment) <= limit
+
+
+@pytest.mark.parametrize("kind", ["reader", "encoder_decoder"])
+def test_segments_with_the_tokenizers_of_the_papers_checkpoints(tmp_path, kind):
+    """GPT-2's files and a spiece.model: what counts is the title and the text, to the letter."""
+    mirror.write_model(kind, tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    rows = list(mirror.miniature.passages(mirror.WORLDS["triviaqa"]))[:8]
+    prompts = passage_prompts(
+        tokenizer, [f"where is {row.title}" for row in rows], [(row.title, row.text) for row in rows], 500, end="\n"
+    )
+    for row, prompt in zip(rows, prompts, strict=True):
+        for segment, told in ((TITLE, row.title), (TEXT, row.text)):
+            assert tokenizer.decode(prompt.ids[prompt.segment == segment]).strip() == told
+    if kind == "encoder_decoder":
+        pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "spiece.model"))
+        for row in rows:
+            assert tokenizer(row.text, add_special_tokens=False)["input_ids"] == pieces.encode(row.text)
 
 
 @pytest.mark.parametrize("tokenizer", [WORDS, BYTES], ids=["words", "bytes"])

@@ -36,7 +36,7 @@ FID_INDEX = "fid_dataindex"
 
 @dataclass(frozen=True)
 class Source:
-    """A row of the sources table; ``bytes`` is 0 and ``sha256`` empty where nobody published them.
+    """A row of the sources table; ``bytes`` and ``passages`` are 0, ``sha256`` is empty where nobody published them.
 
     ``used_for`` holds the words by which config and rules find rows: ``nq``, ``triviaqa``, a corpus, a kind of model.
     A hub row's ``address`` is the repository and its ``revision`` a commit, or ``ref@start of the commit``.
@@ -50,6 +50,7 @@ class Source:
     filename: str = ""
     bytes: int = 0
     sha256: str = ""
+    passages: int = 0
     licence: str = ""
     used_for: str = ""
     note: str = ""
@@ -90,15 +91,16 @@ def _source(row: dict, where: str) -> Source:
             raise fault(column, "is empty; fill it in")
     if row["kind"] not in ("file", "hub"):
         raise fault("kind", "must be 'file' or 'hub'")
-    if not re.fullmatch(r"\d*", row["bytes"]):
-        raise fault("bytes", "must be a number or empty")
+    for column in ("bytes", "passages"):
+        if not re.fullmatch(r"\d*", row[column]):
+            raise fault(column, "must be a number or empty")
     if not re.fullmatch(r"([0-9a-f]{64})?", row["sha256"]):
         raise fault("sha256", "must be 64 hexadecimal digits or empty")
     if row["kind"] == "file" and not re.fullmatch(r"[\w][\w.-]*", row["filename"]):
         raise fault("filename", "must be a plain file name")
     if row["kind"] == "hub" and not re.fullmatch(r"[0-9a-f]{40}|[\w./-]+(@[0-9a-f]{7,40})?", row["revision"]):
         raise fault("revision", "must be a commit of 40 digits, or a ref with '@' and the start of its commit")
-    return Source(**{**row, "bytes": int(row["bytes"] or 0)})
+    return Source(**{**row, "bytes": int(row["bytes"] or 0), "passages": int(row["passages"] or 0)})
 
 
 def rows_for(sources: list[Source], word: str) -> list[Source]:

@@ -286,18 +286,6 @@ def retrieved_facts(path: str | Path) -> dict:
     return json.loads(pq.read_schema(path).metadata[b"facts"])
 
 
-# ------------------------------------------------------------------ model directories
-
-
-def require_weights(folder: str | Path) -> None:
-    """Raise an :class:`InputError` that names what a model directory lacks."""
-    folder = Path(folder)
-    if not (folder / "config.json").exists():
-        raise InputError(f"{folder}: no config.json; name a directory that save_pretrained wrote, or a hub id.")
-    if not any(folder.glob("*.safetensors")):
-        raise InputError(f"{folder}: no *.safetensors weights; convert the checkpoint (pickled weights are not read).")
-
-
 # ------------------------------------------------------------------ attention dumps
 
 

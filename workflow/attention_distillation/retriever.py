@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from .passages import give_back, iterate_passages
 from .records import replacing
+from .weights import load_model
 
 WIDTH_STEP = 8
 """Padded widths are multiples of it."""
@@ -37,12 +38,10 @@ class Retriever(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path) -> Retriever:
-        """Load from a checkpoint directory; safetensors only, no remote code."""
+        """Load from a checkpoint directory (:func:`weights.load_model`)."""
         from transformers import AutoTokenizer, BertModel
 
-        model = BertModel.from_pretrained(
-            folder, add_pooling_layer=False, use_safetensors=True, attn_implementation="sdpa", dtype=torch.float32
-        )
+        model = load_model(BertModel, folder, add_pooling_layer=False)
         return cls(model, AutoTokenizer.from_pretrained(folder))
 
     def save(self, folder: str | Path) -> None:
@@ -93,8 +92,8 @@ def length_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[tuple[np.
 
     A batch has at most ``batch_tokens`` tokens, padding included. Sorting by length wastes little work on padding,
     and longest first meets the memory peak at once. Widths are multiples of 8: tensor cores want them, and an
-    allocator that is asked for a new size with every batch keeps the old ones (at a million passages, half as much
-    memory again: docs/measurements/corpus-scale.md).
+    allocator that is asked for a new size with every batch keeps the old ones
+    (docs/measurements/corpus-scale.md).
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0

@@ -21,11 +21,6 @@ from .passages import write_passages
 from .records import InputError, Passage, Question, read_jsonl, write_json, write_questions
 from .room import check_disk
 
-SIZES = {  # Appendix D
-    "nq": {"train": 79_168, "dev": 8_757, "test": 3_610},
-    "triviaqa": {"train": 78_785, "dev": 8_837, "test": 11_313},
-}
-PASSAGES = {"psgs_w100": 21_015_324}  # rows that the publisher states; Atlas states none
 SPLIT_SEED = 0  # of the seeded split, the same for all runs
 FID_PREFIX = {"nq": "NQ", "triviaqa": "TQA"}
 LONGEST_FIELD = 1 << 20  # characters; a quote left open in a TSV would swallow the rest of the file
@@ -194,6 +189,13 @@ def select(questions: list[Question], index: dict[str, list[int]]) -> dict[str, 
     return {split: [questions[row] for row in index[split]] for split in index}
 
 
+def split_sizes(table: str | Path, source: str) -> dict[str, int]:
+    """Questions of each split as the paper's Appendix D has them (``workflow/reference/datasets.csv``)."""
+    with open(table, encoding="utf-8", newline="") as file:
+        (row,) = (row for row in csv.DictReader(file) if row["dataset"] == source)
+    return {"train": int(row["train"]), "dev": int(row["validation"]), "test": int(row["test"])}
+
+
 def check_sizes(splits: dict[str, list], sizes: dict[str, int], where: str) -> None:
     """Refuse a data set of other sizes than the paper's.
 
@@ -215,18 +217,17 @@ def prepare_questions(
     lock: str | Path,
     splits: dict[str, str | Path],
     facts: str | Path,
-    sizes: dict[str, int] | None = None,
+    sizes: dict[str, int],
 ) -> None:
     """Write the train, dev and test questions of ``source`` (``nq``, ``triviaqa``) and the facts about them.
 
-    ``files[i]`` is the download of ``rows[i]``. Train and dev are FiD's where its row is in the table, and drawn by
+    ``files[i]`` is the download of ``rows[i]``, ``sizes`` are those of :func:`split_sizes`. Train and dev are FiD's where its row is in the table, and drawn by
     ``SPLIT_SEED`` where it is not; ``facts`` says which (``split``: ``fid_index`` | ``seeded``), and test is the
     published dev file in its own order.
 
     Raises:
         InputError: a file is not the one that the table or the lock describes, malformed, or of another size.
     """
-    sizes = sizes or SIZES[source]
     paths = {row.name: Path(path) for row, path in zip(rows, files, strict=True)}
     for row in rows:
         verify(row, paths[row.name], lock)
@@ -314,20 +315,13 @@ def counted(passages: Iterable[Passage], expected: int | None, where: str | Path
         )
 
 
-def prepare_corpus(
-    rows: list[Source],
-    files: list[str | Path],
-    lock: str | Path,
-    output: str | Path,
-    sizes: dict[str, int] | None = None,
-) -> int:
+def prepare_corpus(rows: list[Source], files: list[str | Path], lock: str | Path, output: str | Path) -> int:
     """Write the passages of one or more downloads (``files[i]`` is that of ``rows[i]``) as one corpus; how many.
 
     Raises:
         InputError: a file is not the one that the table or the lock describes, malformed, or of another size; or the
             disk is too small.
     """
-    sizes = PASSAGES if sizes is None else sizes
     packed = sum(Path(path).stat().st_size * (3.2 if str(path).endswith(".gz") else 1.1) for path in files)
     check_disk(output, packed)
 
@@ -336,6 +330,6 @@ def prepare_corpus(
             verify(row, path, lock)
             dpr = row.filename.endswith((".tsv", ".tsv.gz"))
             passages = read_dpr(path) if dpr else read_atlas(path, f"{row.name}/" if number else "")
-            yield from counted(passages, sizes.get(row.name), path)
+            yield from counted(passages, row.passages or None, path)
 
     return write_passages(output, stream())

@@ -60,7 +60,8 @@ def _language(kind: str, tagger_dir: str | None):
     if kind == "content_words":
         return spacy.blank("en")
     if kind == "en_core_web_sm":
-        place, remedy = kind, f"install it (python -m spacy download {kind}) or set analysis.nouns: content_words."
+        place = tagger_dir or kind
+        remedy = f"install it (python -m spacy download {kind}) or set analysis.nouns: content_words."
     elif kind == "world" and tagger_dir is not None:
         place, remedy = tagger_dir, "delete the folder, so that the pipeline trains the tagger again."
     elif kind == "world":
@@ -82,7 +83,8 @@ def nouns(texts: Sequence[str], kind: str, tagger_dir: str | Path | None = None)
 
     Args:
         texts: questions.
-        kind: ``en_core_web_sm``, ``world`` (a tagger that the pipeline trained, at ``tagger_dir``), ``content_words``.
+        kind: ``en_core_web_sm`` (the installed one, or the one at ``tagger_dir``), ``world`` (a tagger that the pipeline
+            trained, at ``tagger_dir``), ``content_words``.
 
     Returns:
         For each text a list of (start, end) with ``text[start:end]`` the noun; empty where it has none.

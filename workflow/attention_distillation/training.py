@@ -34,6 +34,7 @@ from .replicas import Replicas
 from .retriever import Retriever
 from .settings import Distillation, Retrieval, Training
 from .signals import SIGNALS, kl, retriever_log_distribution
+from .weights import load_model
 
 
 def batches(count: int, batch: int, steps: int, seed: int) -> Iterator[np.ndarray]:
@@ -119,9 +120,7 @@ class State:
         if facts["config_hash"] != config_hash:
             return None
         for name, (module, optimizer) in parts.items():
-            weights = type(module.model).from_pretrained(
-                self.folder / name, use_safetensors=True, dtype=torch.float32, **_no_pooling(module)
-            )
+            weights = load_model(type(module.model), self.folder / name, **_no_pooling(module))
             with optimizer.exact():
                 module.model.load_state_dict(weights.state_dict())
             state: dict = {}

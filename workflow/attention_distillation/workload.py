@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,7 +89,7 @@ class Workload:
         import numpy as np
 
         from . import miniature
-        from .sources import PASSAGES
+        from .downloads import read_sources, rows_for
 
         folder, told = self.results / "corpus" / name, self.scale.corpora[name]
         if (folder / "offsets.npy").exists() and (folder / "passages.arrow").exists():
@@ -104,13 +103,13 @@ class Workload:
         if told.passages:
             passages, size = count_rows(told.passages), Path(told.passages).stat().st_size
             return Corpus(passages, min(size / max(passages, 1) / room.BYTES_A_TOKEN, longest), size, False)
-        if told.source not in PASSAGES:
+        passages = [row.passages for row in rows_for(read_sources(REFERENCE / "sources.csv"), told.source)]
+        if not all(passages):
             raise InputError(
                 f"corpora.{name}: nobody states how many passages '{told.source}' has; once it is tokenised "
                 f"(snakemake --cores 1 {folder}/offsets.npy) its plan can be made."
             )
-        passages = PASSAGES[told.source]
-        return Corpus(passages, min(WIKIPEDIA_TOKENS, longest), WIKIPEDIA_BYTES * passages, False)
+        return Corpus(sum(passages), min(WIKIPEDIA_TOKENS, longest), WIKIPEDIA_BYTES * sum(passages), False)
 
     @cached_property
     def corpora(self) -> dict[str, Corpus]:
@@ -126,8 +125,8 @@ class Workload:
         if told.questions:
             return {split: count_rows(told.questions[split]) for split in SPLITS}
         if told.source:
-            with open(REFERENCE / "datasets.csv", encoding="utf-8", newline="") as file:
-                row = next(row for row in csv.DictReader(file) if row["dataset"] == told.source)
-            return {"train": int(row["train"]), "dev": int(row["validation"]), "test": int(row["test"])}
+            from .sources import split_sizes
+
+            return split_sizes(REFERENCE / "datasets.csv", told.source)
         world = self.scale.corpora[told.corpus].world
         return {split: getattr(world, split) for split in SPLITS}

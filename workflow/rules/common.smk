@@ -11,14 +11,14 @@ WORKFLOW = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW))
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(WORKFLOW), os.getenv("PYTHONPATH")])))
 
-from attention_distillation import records, settings
+from attention_distillation import records, settings, weights
 from attention_distillation.fingerprint import code
 
 try:
     RUN = settings.load({key: config[key] for key in config})
     for kind in settings.MODEL_KINDS:
         if (given := getattr(RUN.scale.models, kind)) and Path(given).is_dir():
-            records.require_weights(given)
+            weights.require_weights(given)
 except records.InputError as error:
     raise WorkflowError(str(error)) from None
 

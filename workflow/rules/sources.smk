@@ -75,6 +75,7 @@ rule prepare_questions:
     threads: 1
     params:
         source=question_source,
+        sizes=question_sizes,
         rows=question_rows,
         lock=SOURCE_LOCK,
         code=code("records", "downloads", "archives", "sources"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from attention_distillation.downloads import as_row, model_row, read_sources, rows_for
 from attention_distillation.settings import MODEL_KINDS, WORKFLOW
+from attention_distillation.sources import split_sizes
 
 SOURCE_ROWS = read_sources(WORKFLOW / "reference" / "sources.csv")
 SOURCE_LOCK = f"{SOURCES}.lock.json"
@@ -46,6 +47,10 @@ def question_rows(wildcards) -> list[dict]:
 
 def question_source(wildcards) -> str:
     return SOURCE_DATASETS[wildcards.dataset]
+
+
+def question_sizes(wildcards) -> dict[str, int]:
+    return split_sizes(WORKFLOW / "reference" / "datasets.csv", question_source(wildcards))
 
 
 def file_row(wildcards) -> dict:

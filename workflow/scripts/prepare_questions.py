@@ -11,4 +11,5 @@ prepare_questions(
     snakemake.params.lock,
     {split: snakemake.output[split] for split in SPLITS},
     snakemake.output.facts,
+    snakemake.params.sizes,
 )

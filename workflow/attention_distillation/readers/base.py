@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..records import InputError, require_weights
+from ..records import InputError
+from ..weights import load_model, require_weights
 
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json")
 
@@ -88,7 +89,7 @@ class Reader(ABC, torch.nn.Module):
         """Load from a checkpoint directory: safetensors only, no remote code, SDPA attention, float32.
 
         Raises:
-            InputError: the directory holds no weights or no fast tokenizer.
+            InputError: the directory holds no weights, not all of the model's, or no fast tokenizer.
         """
         from transformers import AutoTokenizer
 
@@ -98,9 +99,7 @@ class Reader(ABC, torch.nn.Module):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         if not tokenizer.is_fast:
             raise InputError(f"{folder}: no fast tokenizer (tokenizer.json); segment maps need its offsets.")
-        model = cls.model_class().from_pretrained(
-            folder, use_safetensors=True, attn_implementation="sdpa", dtype=torch.float32
-        )
+        model = load_model(cls.model_class(), folder)
         return cls(model, tokenizer, passage_max_tokens=passage_max_tokens, answer_max_tokens=answer_max_tokens)
 
     @staticmethod

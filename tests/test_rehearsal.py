@@ -1,0 +1,99 @@
+"""The paper's scale as a user runs it, from downloads to verdicts: every rule, on stand-ins in the published formats.
+
+What is small here is what the sources table and Appendix D's sizes say, the models' widths and the number of steps;
+rules, scripts, formats and tokenizers are those of ``scale: paper``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import mirror
+import pytest
+from test_workflow import snakemake, working_copy
+
+from attention_distillation.downloads import read_sources
+from attention_distillation.settings import WORKFLOW
+
+pytestmark = pytest.mark.workflow
+
+HUB = {  # commits as the sources table pins them
+    "tiiuae/falcon-rw-1b": ("reader", "79322c5" + "0" * 33),
+    "google/t5-large-lm-adapt": ("encoder_decoder", "195886f7051b58bcae630f2211362ce6db313e79"),
+    "facebook/contriever": ("retriever", "970b380340c2e3fac6eba814e23e906e3635c8ae"),
+}
+RUN = ["step2", "atlas", "perplexity"]
+"""With what they start from: both kinds of reader, both signals, a fixed and a trained retriever."""
+
+
+def few(experiment: str, **more) -> dict:
+    training = {"steps": 2, "warmup_steps": 1, "refresh_every": 1, **more}
+    return {experiment: {"training": {"nq": training}}}
+
+
+SMALL = {
+    "retrieval": {"shards": 2},
+    "analysis": {"instances": 6, "bootstrap": 50},
+    "compute": dict.fromkeys(("train_threads", "embed_threads", "evaluate_threads"), 1),
+    "experiments": {**few("step1"), **few("step2"), **few("atlas"), **few("perplexity")},
+}
+
+
+@pytest.fixture
+def server(tmp_path):
+    repositories = {}
+    for name, (kind, commit) in HUB.items():
+        mirror.write_model(kind, tmp_path / "hub" / kind)
+        files = {path.name: path.read_bytes() for path in (tmp_path / "hub" / kind).iterdir()}
+        repositories[name] = commit, {**files, "pytorch_model.bin": b"pickle", "modeling.py": b"raise SystemExit"}
+    with mirror.serving(mirror.files(), repositories) as server:
+        yield server
+
+
+def from_here(folder: Path, server: mirror.Server) -> None:
+    """The reference tables of a copy: addresses on this machine, sizes of what is there, hashes nobody knows yet."""
+    path = folder / "workflow" / "reference" / "sources.csv"
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        if row["kind"] == "file":
+            row.update(address=f"{server.endpoint}/{row['filename']}", mirror="", bytes="", sha256="")
+            row["passages"] = mirror.passages() if row["passages"] else ""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, rows[0].keys())
+        table.writeheader()
+        table.writerows(rows)
+    sizes = "".join(f"{name},{w.train},{w.dev},{w.test}\n" for name, w in mirror.WORLDS.items())
+    (path.parent / "datasets.csv").write_text("dataset,train,validation,test\n" + sizes)
+
+
+def test_from_downloads_to_verdicts(tmp_path, server, monkeypatch):
+    folder = working_copy(tmp_path / "clone")
+    from_here(folder, server)
+    monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+    snakemake(folder, "--quiet=rules", "data", config=["scale=paper"])
+    for name, world in mirror.WORLDS.items():
+        facts = json.loads((folder / "results" / "paper" / name / "data" / "facts.json").read_text("utf-8"))
+        assert facts["split"] == "fid_index" and facts["sizes"]["train"] == world.train
+    config = ["scale=paper", "datasets=[nq]", f"experiments={json.dumps(RUN)}", f"overrides={json.dumps(SMALL)}"]
+    snakemake(folder, "--quiet=rules", config=config)
+    made = folder / "results" / "paper"
+    with open(made / "tables" / "table1.csv", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["statistic"] == "em"]
+    assert {row["experiment"] for row in rows} == set(RUN)
+    assert all(0 <= float(row["mean"]) <= 100 and row["n"].startswith("12") for row in rows)
+    assert "C1" in (made / "claims" / "claims.md").read_text("utf-8") and (made / "figures" / "figure3.png").exists()
+    assert sorted(path.name for path in (made / "models" / "encoder_decoder").glob("[a-z]*")) == [
+        "config.json", "model.safetensors", "special_tokens_map.json", "spiece.model", "tokenizer_config.json",
+    ]  # fmt: skip
+    locked = json.loads((folder / "results" / "sources.lock.json").read_text("utf-8"))
+    used = {row.name for row in read_sources(WORKFLOW / "reference" / "sources.csv")}
+    assert used - set(locked) == {"enwiki_dec2018_text", "enwiki_dec2018_infobox", "t5_large"}
+    assert locked["falcon_rw_1b"]["commit"] == HUB["tiiuae/falcon-rw-1b"][1]
+
+    server.files.clear(), server.repositories.clear()  # everything again, without a network
+    shutil.rmtree(made)
+    snakemake(folder, "--quiet=rules", "data", "results/paper/models/reader", config=config)
