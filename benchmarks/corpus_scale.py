@@ -85,9 +85,7 @@ def main() -> None:
     """Run every stage at every size; fail where memory or time grows more than it may."""
     parser = common.arguments(__doc__.split("\n\n")[0], width=64, questions=200, reads=20_000, shards=2)
     parser.add_argument("--sizes", type=int, nargs=2, default=[100_000, 1_000_000], help="passages, small then large")
-    parser.add_argument(
-        "--within", type=Path, metavar="FOLDER", help="work in this folder, not the system's temporary one"
-    )
+    parser.add_argument("--within", type=Path, metavar="FOLDER", help="where to work, if not in /tmp")
     for name in ("stage", "folder", "passages"):  # how the script calls itself
         parser.add_argument(f"--{name}", type=Path if name == "folder" else None, help="internal")
     options = parser.parse_args()
@@ -107,7 +105,8 @@ def _at(size: int, folder: Path, options) -> dict[str, dict]:
     for stage in ("make", *STAGES):
         told[stage] = common.in_a_process(
             __file__, "--stage", stage, "--folder", folder, "--passages", size, "--threads", options.threads,
-            "--width", options.width, "--questions", options.questions, "--reads", options.reads, "--shards", options.shards,
+            "--width", options.width, "--questions", options.questions, "--reads", options.reads,
+            "--shards", options.shards,
         )  # fmt: skip
         print(f"{size:,} passages, {stage}: {told[stage]['wall']:.1f} s", file=sys.stderr)
     return told

@@ -145,13 +145,7 @@ def _bert(folder: Path) -> tuple[dict, int]:
     tokenizer.train_from_iterator(texts(), vocab_size=500, show_progress=False)
     tokenizer.save_model(str(folder))
     tokenizer.save(str(folder / "tokenizer.json"))
-    named = {
-        "unk_token": "[UNK]",
-        "sep_token": "[SEP]",
-        "pad_token": "[PAD]",
-        "cls_token": "[CLS]",
-        "mask_token": "[MASK]",
-    }
+    named = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")}
     _write(folder / "special_tokens_map.json", named)
     _write(folder / "tokenizer_config.json", {
         "do_lower_case": True, **named, "model_max_length": 512, "tokenizer_class": "BertTokenizer",

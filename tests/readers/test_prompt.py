@@ -10,7 +10,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, FalconConfig, GPT2Config, LlamaConfig, T5Config
 
-from attention_distillation.readers.prompt import SEGMENT_NAMES, TEMPLATE, TEXT, TITLE, passage_prompts, require_context
+from attention_distillation.readers.prompt import (
+    SEGMENT_NAMES,
+    TEMPLATE,
+    TEXT,
+    TITLE,
+    cut_questions,
+    passage_prompts,
+    require_context,
+)
 from attention_distillation.records import InputError
 
 WORDS, BYTES = models.tokenizer("falcon_alibi"), models.tokenizer("falcon_alibi", byte_level=True)
@@ -95,11 +103,11 @@ def test_segments_are_those_of_the_bytes_at_any_limit(question, title, text, lim
     try:
         [prompt] = passage_prompts(BYTES, [question], [(title, text)], limit, end="\n")
     except InputError:
-        [whole] = passage_prompts(BYTES, [question], [(title, text)], 10_000, end="\n")
-        assert TEXT not in whole.segment[:limit]
+        assert limit < len(f"question:  title: {title} context: ".encode())
         return
     assume(not set(prompt.ids) & set(BYTES.all_special_ids))
-    assert prompt.segment.tolist() == by_bytes(prompt.ids.tolist(), question, title, text, "\n")
+    shown = cut_questions(BYTES, [question], limit)[question]
+    assert prompt.segment.tolist() == by_bytes(prompt.ids.tolist(), shown, title, text, "\n")
     assert len(prompt.ids) == len(prompt.segment) <= limit
 
 
@@ -142,10 +150,21 @@ def test_many_prompts_are_each_their_own():
     assert passage_prompts(WORDS, [], [], 30) == []
 
 
-def test_a_question_that_leaves_no_room_is_told_with_limit_and_remedy():
-    with pytest.raises(InputError, match=r"prompt\.passage_max_tokens: 12 tokens leave no room .*'who was ada") as told:
-        passage_prompts(WORDS, ["who was ada " * 10], [("ada", "bay")], 12)
-    assert "\n" not in str(told.value) and "raise it" in str(told.value)
+@settings(max_examples=150, deadline=None)
+@given(st.text(LETTER, max_size=60), st.integers(4, 60))
+def test_a_question_is_cut_only_where_it_takes_more_than_half(question, limit):
+    def head(text):
+        return len(BYTES(f"question: {text} title: ", add_special_tokens=False)["input_ids"])
+
+    shown = cut_questions(BYTES, [question, "why"], limit)[question]
+    assert question.startswith(shown) and (shown == question or head(question) > limit // 2)
+    assert head(shown) <= max(limit // 2 + 1, head(""))  # cut between two tokens, which may be cut otherwise alone
+
+
+def test_a_limit_that_leaves_no_room_is_told_with_its_remedy():
+    with pytest.raises(InputError, match=r"prompt\.passage_max_tokens: 4 tokens leave no room .* raise it") as told:
+        passage_prompts(WORDS, ["who was ada " * 10], [("ada", "bay")], 4)
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize(

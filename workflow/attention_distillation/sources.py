@@ -221,9 +221,9 @@ def prepare_questions(
 ) -> None:
     """Write the train, dev and test questions of ``source`` (``nq``, ``triviaqa``) and the facts about them.
 
-    ``files[i]`` is the download of ``rows[i]``, ``sizes`` are those of :func:`split_sizes`. Train and dev are FiD's where its row is in the table, and drawn by
-    ``SPLIT_SEED`` where it is not; ``facts`` says which (``split``: ``fid_index`` | ``seeded``), and test is the
-    published dev file in its own order.
+    ``files[i]`` is the download of ``rows[i]``, ``sizes`` are those of :func:`split_sizes`. Train and dev are FiD's
+    where its row is in the table, and drawn by ``SPLIT_SEED`` where it is not; ``facts`` says which (``split``:
+    ``fid_index`` | ``seeded``), and test is the published dev file in its own order.
 
     Raises:
         InputError: a file is not the one that the table or the lock describes, malformed, or of another size.

@@ -83,8 +83,8 @@ def nouns(texts: Sequence[str], kind: str, tagger_dir: str | Path | None = None)
 
     Args:
         texts: questions.
-        kind: ``en_core_web_sm`` (the installed one, or the one at ``tagger_dir``), ``world`` (a tagger that the pipeline
-            trained, at ``tagger_dir``), ``content_words``.
+        kind: ``en_core_web_sm`` (the one at ``tagger_dir``, else the installed one), ``world`` (a tagger that the
+            pipeline trained, at ``tagger_dir``), ``content_words``.
 
     Returns:
         For each text a list of (start, end) with ``text[start:end]`` the noun; empty where it has none.

@@ -73,7 +73,7 @@ def corpus_file(name):
 
 
 def checked_prompts(wildcards):
-    """The word of check_prompts that every question leaves room for a passage in an experiment's reader."""
+    """The word of check_prompts that an experiment's reader takes its prompts."""
     return f"{ROOT}/{wildcards.dataset}/data/prompts.{SCALE.reader_kind(wildcards.experiment)}.json"
 
 

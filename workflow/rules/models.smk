@@ -78,7 +78,7 @@ rule train_tagger:
 
 
 rule check_prompts:
-    """See that every question leaves room for a passage in a reader's prompts, and that it takes prompts so long."""
+    """See that a reader takes prompts as long as they may become, and count the questions that they cut."""
     input:
         reader=lambda wildcards: initial_model(wildcards.kind),
         questions=[questions_file(split) for split in records.SPLITS],

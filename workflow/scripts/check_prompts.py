@@ -1,16 +1,22 @@
-"""See that every question leaves room for a passage in the prompt, and that the reader takes prompts so long."""
+"""See that a reader takes prompts as long as they may become, with room for a passage in each; count cut questions."""
 
 from attention_distillation import runtime
 
 runtime.start(snakemake)
 
+import sys
+
 from transformers import AutoConfig, AutoTokenizer
 
 from attention_distillation import records
-from attention_distillation.readers.prompt import longest_question, require_context
+from attention_distillation.readers.prompt import cut_questions, passage_prompts, require_context
 
 limit, folder = snakemake.params.max_tokens, snakemake.input.reader
 require_context(AutoConfig.from_pretrained(folder), snakemake.params.k, limit, snakemake.params.answer_max_tokens)
+tokenizer = AutoTokenizer.from_pretrained(folder)
 questions = [q.question for path in snakemake.input.questions for q in records.read_questions(path)]
-longest = longest_question(AutoTokenizer.from_pretrained(folder), questions, limit)
-records.write_json(snakemake.output.facts, {"longest_prompt_without_passage": longest, "limit": limit})
+passage_prompts(tokenizer, [max(questions, key=len)], [("", "a passage")], limit)
+cut = sum(shown != question for question, shown in cut_questions(tokenizer, questions, limit).items())
+if cut:
+    sys.stderr.write(f"{cut:,} of {len(questions):,} questions are cut in prompts, to half of {limit} tokens\n")
+records.write_json(snakemake.output.facts, {"limit": limit, "questions": len(questions), "questions_cut": cut})

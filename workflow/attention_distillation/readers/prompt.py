@@ -15,6 +15,9 @@ ANSWER_HEAD_TOKENS = 8
 SEGMENT_NAMES = {TITLE: "title", TEXT: "text"}
 
 
+QUESTION, AFTER = "question: ", " title: "
+
+
 @dataclass(frozen=True)
 class PassagePrompt:
     """``ids`` and ``segment`` (TEMPLATE, TITLE or TEXT), both int64 of the prompt's length."""
@@ -34,14 +37,16 @@ def passage_prompts(
         passages: (title, text).
         end: written after the passage, inside the limit only where the passage leaves room.
 
-    The copy of the question and the template's words belong to no passage: only title and text count.
+    The copy of the question and the template's words belong to no passage: only title and text count. A question that
+    would take more than half of the prompt is cut (:func:`cut_questions`).
 
     Raises:
-        InputError: the question leaves no room for a single token of the passage.
+        InputError: the limit leaves no room for a single token of the passage.
     """
     prompts, spans = [], []
+    shown = cut_questions(tokenizer, questions, max_tokens)
     for question, (title, text) in zip(questions, passages, strict=True):
-        head = f"question: {question} title: "
+        head = f"{QUESTION}{shown[question]}{AFTER}"
         middle = f"{head}{title} context: "
         prompts.append(f"{middle}{text}{end}")
         spans.append(((len(head), len(head) + len(title)), (len(middle), len(middle) + len(text))))
@@ -51,20 +56,38 @@ def passage_prompts(
         prompts, add_special_tokens=False, truncation=True, max_length=max_tokens, return_offsets_mapping=True
     )
     results = []
-    for ids, offsets, (title, text), question in zip(
-        encoded["input_ids"], encoded["offset_mapping"], spans, questions, strict=True
-    ):
+    for ids, offsets, (title, text) in zip(encoded["input_ids"], encoded["offset_mapping"], spans, strict=True):
         begin, stop = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
         segment = np.full(len(ids), TEMPLATE)
         for kind, (first, last) in ((TITLE, title), (TEXT, text)):
             segment[(np.maximum(begin, first) < np.minimum(stop, last))] = kind
         if not (segment != TEMPLATE).any():
             raise InputError(
-                f"prompt.passage_max_tokens: {max_tokens} tokens leave no room for a passage after the question "
-                f"'{question[:60]}'; raise it or drop the question."
+                f"prompt.passage_max_tokens: {max_tokens} tokens leave no room for a passage in a prompt; raise it."
             )
         results.append(PassagePrompt(np.asarray(ids), segment))
     return results
+
+
+def cut_questions(tokenizer, questions: Sequence[str], max_tokens: int) -> dict[str, str]:
+    """Each question as prompts show it: whole, or its beginning where it would take more than half of ``max_tokens``.
+
+    One as long as a passage's whole prompt would leave nothing to attend to [choice].
+    """
+    shown = {question: question for question in questions}
+    room = max_tokens // 2
+    long = [text for text in shown if len(f"{QUESTION}{text}{AFTER}".encode()) > room]  # a token takes a byte or more
+    if not long:
+        return shown
+    heads = tokenizer(
+        [f"{QUESTION}{text}{AFTER}" for text in long], add_special_tokens=False, return_offsets_mapping=True
+    )
+    for text, offsets in zip(long, heads["offset_mapping"], strict=True):
+        if (excess := len(offsets) - room) > 0:
+            own = [begin for begin, stop in offsets if stop > len(QUESTION) and begin < len(QUESTION) + len(text)]
+            first_gone = own[-excess] if excess < len(own) else 0  # its letter goes with it, whatever is left of it
+            shown[text] = text[: max(0, first_gone - len(QUESTION))].rstrip()
+    return shown
 
 
 def require_context(config, passages: int, max_tokens: int, answer_tokens: int) -> None:
@@ -83,20 +106,3 @@ def require_context(config, passages: int, max_tokens: int, answer_tokens: int) 
             f"models.reader: {config.name_or_path} has {limit} positions, and {passages} passages of {max_tokens} "
             f"tokens with the answer may take {needed}; lower prompt.passage_max_tokens or retrieval.k."
         )
-
-
-def longest_question(tokenizer, questions: Sequence[str], max_tokens: int) -> int:
-    """Tokens of the longest prompt without its passage.
-
-    Raises:
-        InputError: a question that leaves no room for a passage.
-    """
-    heads = tokenizer([f"question: {question} title: context: " for question in questions], add_special_tokens=False)
-    sizes = [len(ids) for ids in heads["input_ids"]]
-    worst = int(np.argmax(sizes))
-    if sizes[worst] + 2 > max_tokens:  # a token of the passage, and the end that T5 adds
-        raise InputError(
-            f"prompt.passage_max_tokens: {max_tokens} tokens leave no room for a passage after the question "
-            f"'{questions[worst][:60]}' ({sizes[worst]} tokens with the template); raise it or drop the question."
-        )
-    return sizes[worst]
