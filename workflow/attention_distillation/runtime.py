@@ -9,6 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from . import gpus
 from .records import InputError
 
 
@@ -40,7 +41,7 @@ class _Tee:
 
 
 def start(snakemake) -> None:
-    """Set the job's threads everywhere, its log, and how its errors are told.
+    """Set the job's threads everywhere, its log, how its errors are told, and which GPUs are its own.
 
     Two processes with two threads each on two cores run many times slower than one after the other, so the
     rule's ``threads`` is handed to every library that makes threads. Call it before torch is imported.
@@ -55,6 +56,7 @@ def start(snakemake) -> None:
     if snakemake.log:
         sys.stderr = _Tee(sys.stderr, Path(str(snakemake.log[0])), label)
     sys.excepthook = _tell
+    gpus.claim(snakemake.resources.get("gpu", 0), Path("results") / ".gpus")
 
 
 def torch_threads(snakemake) -> None:
