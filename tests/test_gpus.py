@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -23,13 +24,15 @@ sys.stdin.read()
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """A machine of so many GPUs."""
+    """A machine of so many GPUs, or one whose nvidia-smi does something else."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
 
-    def machine(count: int) -> None:
+    def machine(count: int = 0, script: str = "") -> None:
         driver = tmp_path / "bin" / "nvidia-smi"
         driver.parent.mkdir(exist_ok=True)
-        driver.write_text("#!/bin/sh\n" + "".join(f"echo GPU-{number}\n" for number in range(count)))
+        lines = [f"echo 'GPU {number}: NVIDIA H100 80GB HBM3 (UUID: GPU-{number})'" for number in range(count)]
+        driver.write_text("\n".join(["#!/bin/sh", *lines, script, ""]))
         driver.chmod(0o755)
         monkeypatch.setenv("PATH", f"{driver.parent}:/usr/bin:/bin")
 
@@ -72,20 +75,53 @@ def test_who_cannot_have_all_that_it_wants_keeps_none(machine, job, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("chosen", "seen"), [(None, "012"), ("2,0", "20"), ("GPU-1", "1"), ("", ""), ("-1", "")], ids=str
+    ("chosen", "seen"),
+    [(None, ["GPU-0", "GPU-1"]), ("2,0", ["2", "0"]), ("MIG-a", ["MIG-a"]), ("", []), ("-1", [])],
+    ids=str,
 )
-def test_only_what_the_user_lets_it_see(machine, monkeypatch, chosen, seen):
-    machine(3)
+def test_only_what_the_user_or_a_scheduler_lets_it_see(machine, monkeypatch, chosen, seen):
+    machine(2)
     if chosen is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-    assert gpus.visible() == [f"GPU-{number}" for number in seen]
+    assert gpus.visible() == seen
 
 
-def test_too_few_are_told_and_none_are_no_matter(machine, monkeypatch, tmp_path):
+def test_slices_of_a_card_stand_for_it(machine):
+    slices = [f"echo '  MIG 3g.40gb     Device  {number}: (UUID: MIG-{number})'" for number in range(2)]
+    machine(2, "\n".join(slices))
+    assert gpus.visible() == ["GPU-0", "MIG-0", "MIG-1"]
+
+
+def test_two_allocations_of_one_scheduler_do_not_wait_for_each_other(machine, job, monkeypatch):
+    """Each has a GPU that is number 0 to it, and it keeps the name."""
+    machine(1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    for number in ("1", "2"):
+        monkeypatch.setenv("SLURM_JOB_ID", number)
+        assert job(1).stdout.readline() == "0\n"
+
+
+def test_too_few_are_told_and_none_are_no_matter(machine, monkeypatch, tmp_path, capsys):
     machine(1)
     with pytest.raises(InputError, match=r"compute\.gpus: 2 are asked for, and there are 1"):
         gpus.claim(2, tmp_path / "locks")
-    gpus.claim(0, tmp_path / "locks")
     monkeypatch.setenv("PATH", "/nowhere")
     gpus.claim(2, tmp_path / "locks")  # CPUs do what GPUs would
-    assert not (tmp_path / "locks").exists()
+    assert capsys.readouterr().err == "there is no GPU here: runs on the CPU\n" and not (tmp_path / "locks").exists()
+
+
+def test_who_asks_for_none_sees_none(machine, monkeypatch, tmp_path):
+    machine(1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    gpus.claim(0, tmp_path / "locks")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "" and not (tmp_path / "locks").exists()
+
+
+def test_a_driver_that_fails_is_no_machine_without_gpus(machine, monkeypatch, tmp_path):
+    machine(1, "echo 'Unable to determine the device handle'; exit 15")
+    with pytest.raises(InputError, match=r"nvidia-smi -L fails \(.*Unable to determine"):
+        gpus.visible()
+    monkeypatch.setattr(gpus, "DRIVER", tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(InputError, match="name them in CUDA_VISIBLE_DEVICES"):
+        gpus.visible()

@@ -289,6 +289,12 @@ def test_provenance_says_where_a_result_came_from():
     json.dumps(facts)
 
 
+def test_a_node_without_git_knows_no_commit(monkeypatch):
+    """It is asked when a run has been trained: too late to fail."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert records._commit.__wrapped__() == "none"
+
+
 def test_a_dump_keeps_its_schema_and_tells_undefined_as_null(tmp_path):
     columns = {
         "instance": np.array([3, 3], np.int32), "passage": np.array([0, 0], np.int8),

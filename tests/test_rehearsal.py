@@ -25,21 +25,21 @@ HUB = {  # commits as the sources table pins them
     "google/t5-large-lm-adapt": ("encoder_decoder", "195886f7051b58bcae630f2211362ce6db313e79"),
     "facebook/contriever": ("retriever", "970b380340c2e3fac6eba814e23e906e3635c8ae"),
 }
-RUN = ["step2", "atlas", "perplexity"]
-"""With what they start from: both kinds of reader, both signals, a fixed and a trained retriever."""
-
-
-def few(experiment: str, **more) -> dict:
-    training = {"steps": 2, "warmup_steps": 1, "refresh_every": 1, **more}
-    return {experiment: {"training": {"nq": training}}}
-
-
+RUN = {"triviaqa": ["off_the_shelf"], "nq": ["step2", "atlas", "perplexity"]}
+"""With what they start from: both kinds of reader, both signals, one part trained and both, on both data sets."""
+TRAINED = ("step1", "step2", "off_the_shelf", "atlas", "perplexity")
+FEW = {"steps": 2, "warmup_steps": 1, "refresh_every": 1}
 SMALL = {
     "retrieval": {"shards": 2},
     "analysis": {"instances": 6, "bootstrap": 50},
     "compute": dict.fromkeys(("train_threads", "embed_threads", "evaluate_threads"), 1),
-    "experiments": {**few("step1"), **few("step2"), **few("atlas"), **few("perplexity")},
+    "experiments": {name: {"training": dict.fromkeys(RUN, FEW)} for name in TRAINED},
 }
+
+
+def config(dataset: str) -> list[str]:
+    asked = [f"datasets=[{dataset}]", f"experiments={json.dumps(RUN[dataset])}", f"overrides={json.dumps(SMALL)}"]
+    return ["scale=paper", *asked]
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def server(tmp_path):
         yield server
 
 
-def from_here(folder: Path, server: mirror.Server) -> None:
+def from_here(folder: Path, server: mirror.Server, passages: int) -> None:
     """The reference tables of a copy: addresses on this machine, sizes of what is there, hashes nobody knows yet."""
     path = folder / "workflow" / "reference" / "sources.csv"
     with open(path, encoding="utf-8", newline="") as file:
@@ -61,7 +61,7 @@ def from_here(folder: Path, server: mirror.Server) -> None:
     for row in rows:
         if row["kind"] == "file":
             row.update(address=f"{server.endpoint}/{row['filename']}", mirror="", bytes="", sha256="")
-            row["passages"] = mirror.passages() if row["passages"] else ""
+            row["passages"] = passages if row["passages"] else ""
     with open(path, "w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, rows[0].keys())
         table.writeheader()
@@ -72,18 +72,24 @@ def from_here(folder: Path, server: mirror.Server) -> None:
 
 def test_from_downloads_to_verdicts(tmp_path, server, monkeypatch):
     folder = working_copy(tmp_path / "clone")
-    from_here(folder, server)
     monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+    from_here(folder, server, passages=1_000)
+    said = snakemake(folder, "results/paper/corpus/wikipedia/passages.arrow", config=["scale=paper"], fails=True)
+    log = (folder / "logs" / "paper" / "corpus" / "wikipedia.log").read_text("utf-8")
+    assert "where there should be 1,000" in log and log in said.replace("[prepare_corpus wikipedia] ", "")
+    from_here(folder, server, mirror.passages())
     snakemake(folder, "--quiet=rules", "data", config=["scale=paper"])
     for name, world in mirror.WORLDS.items():
         facts = json.loads((folder / "results" / "paper" / name / "data" / "facts.json").read_text("utf-8"))
         assert facts["split"] == "fid_index" and facts["sizes"]["train"] == world.train
-    config = ["scale=paper", "datasets=[nq]", f"experiments={json.dumps(RUN)}", f"overrides={json.dumps(SMALL)}"]
-    snakemake(folder, "--quiet=rules", config=config)
+    for dataset in RUN:  # tables are of the last
+        snakemake(folder, "--quiet=rules", *["attention"] * (dataset != "nq"), config=config(dataset))
     made = folder / "results" / "paper"
+    log = (made / "triviaqa" / "off_the_shelf" / "seed0" / "log.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in log] == [0, 1, 2]
     with open(made / "tables" / "table1.csv", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["statistic"] == "em"]
-    assert {row["experiment"] for row in rows} == set(RUN)
+    assert {row["experiment"] for row in rows} == set(RUN["nq"])
     assert all(0 <= float(row["mean"]) <= 100 and row["n"].startswith("12") for row in rows)
     assert "C1" in (made / "claims" / "claims.md").read_text("utf-8") and (made / "figures" / "figure3.png").exists()
     assert sorted(path.name for path in (made / "models" / "encoder_decoder").glob("[a-z]*")) == [
@@ -96,4 +102,4 @@ def test_from_downloads_to_verdicts(tmp_path, server, monkeypatch):
 
     server.files.clear(), server.repositories.clear()  # everything again, without a network
     shutil.rmtree(made)
-    snakemake(folder, "--quiet=rules", "data", "results/paper/models/reader", config=config)
+    snakemake(folder, "--quiet=rules", "data", "results/paper/models/reader", config=config("nq"))

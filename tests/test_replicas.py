@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import models
 import numpy as np
+import psutil
 import pytest
 import replica_runs
 import tiny
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from attention_distillation import miniature, records, runtime, training_job
-from attention_distillation.records import read_jsonl
-from attention_distillation.settings import Distillation, Training
+from attention_distillation.records import InputError, read_jsonl
+from attention_distillation.settings import WORKFLOW, Distillation, Training
 
 ROOT = Path(__file__).parents[1]
 
@@ -114,6 +120,35 @@ def test_a_job_on_two_is_the_job_on_one(tmp_path):
     assert np.mean(found[0] == found[1]) > 0.95
     assert logs[1][-1]["reader_loss"] == pytest.approx(logs[0][-1]["reader_loss"], abs=1e-5)
     assert logs[1][-1]["retriever_loss"] == pytest.approx(logs[0][-1]["retriever_loss"], abs=1e-5)
+
+
+def test_a_run_that_another_job_trains_is_left_alone(tmp_path):
+    job = {"input": {"reader": "a", "retriever": "b"}, "params": {"experiment": {"train": []}}}
+    other = FileLock(tmp_path / ".busy")
+    with other, pytest.raises(InputError, match=rf"{tmp_path.name}: another job trains this run; wait"):
+        training_job.train_on(1, job | {"log": str(tmp_path / "log.jsonl")}, 1)
+    assert list(tmp_path.iterdir()) in ([], [tmp_path / ".busy"])
+
+
+def test_a_job_that_is_ended_ends_its_processes(tmp_path):
+    """SIGTERM, as a scheduler sends it: two that trained on would write into a run that is started again."""
+    (tmp_path / "waits.py").write_text(
+        "import os, sys, time\nprint('pid', os.getpid(), file=sys.stderr, flush=True)\ntime.sleep(60)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", "from attention_distillation import runtime; runtime.launch('waits', 'x', 2, 2)"],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{WORKFLOW}"},
+    )  # fmt: skip
+    pids = []
+    while len(pids) < 2:
+        if found := re.match(r"pid (\d+)", parent.stderr.readline()):
+            pids.append(int(found[1]))
+    parent.terminate()
+    assert parent.wait(60) == 143
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and any(psutil.pid_exists(pid) for pid in pids):
+        time.sleep(0.1)
+    assert not [pid for pid in pids if psutil.pid_exists(pid)]
 
 
 def test_what_fails_in_a_process_is_told_and_fails_the_job(tmp_path, capsys):

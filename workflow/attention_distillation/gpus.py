@@ -7,6 +7,7 @@ how many there are (``--resources gpu=4``), and never says which is whose.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,46 +17,66 @@ from filelock import FileLock, Timeout
 
 from .records import InputError
 
+DRIVER = Path("/proc/driver/nvidia/version")
 WAIT = 5.0
 """Seconds between two looks for a GPU that is free."""
-_held: list[FileLock] = []  # until this process ends, however it does
+held: list[FileLock] = []
+"""Of the GPUs that this process has claimed; they go with the process, however it ends."""
 
 
 def visible() -> list[str]:
-    """The GPUs that this process may use, by their UUIDs; none without NVIDIA's driver."""
-    command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
-    try:
-        there = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
-    except (OSError, subprocess.SubprocessError):
-        return []
+    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them; none without NVIDIA's driver.
+
+    Raises:
+        InputError: the driver is there and fails.
+    """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is None:
-        return there
-    names = [name.strip() for name in chosen.split(",") if name.strip() and not name.strip().startswith("-")]
-    return [there[int(name)] if name.isdigit() and int(name) < len(there) else name for name in names]
+    if chosen is not None:
+        return [name.strip() for name in chosen.split(",") if name.strip() and not name.strip().startswith("-")]
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        if not DRIVER.exists():
+            return []
+        raise InputError(f"nvidia-smi cannot name the GPUs ({error}); name them in CUDA_VISIBLE_DEVICES.") from None
+    if done.returncode:
+        said = " ".join((done.stdout + done.stderr).split())[:200]
+        raise InputError(f"nvidia-smi -L fails ({said}); mend the driver, or name GPUs in CUDA_VISIBLE_DEVICES.")
+    names: list[str] = []
+    for kind, name in re.findall(r"UUID: ((?:GPU|MIG)-)([^)\s]+)", done.stdout):
+        if kind == "MIG-" and names and names[-1].startswith("GPU-"):
+            names.pop()  # a card that is cut into slices is listed before them
+        names.append(kind + name)
+    return names
 
 
 def claim(count: int, folder: str | Path) -> None:
     """Take ``count`` GPUs for this process and those it starts, or wait until so many are free.
 
-    Call it before CUDA is used. A lock in ``folder`` for each keeps them; it goes with the process.
+    Call it before CUDA is used. A lock in ``folder`` for each keeps them. Who asks for none sees none.
 
     Raises:
         InputError: the machine has GPUs, but not so many.
     """
-    names = visible() if count else []
+    if not count:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return
+    names = visible()
     if not names:
+        sys.stderr.write("there is no GPU here: runs on the CPU\n")
         return
     if len(names) < count:
         raise InputError(f"compute.gpus: {count} are asked for, and there are {len(names)}; lower it.")
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    folder = Path(folder) / os.environ.get("SLURM_JOB_ID", "")  # what a scheduler gave to two jobs, they may share
+    folder.mkdir(parents=True, exist_ok=True)
     waits = False
-    while not (taken := _try(names, count, Path(folder))):
+    while not (taken := _try(names, count, folder)):
         if not waits:
             sys.stderr.write(f"waits for {count} of {len(names)} GPUs; other jobs have them\n")
         waits = True
         time.sleep(WAIT)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+    if len(taken) < len(names):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
 
 
 def _try(names: list[str], count: int, folder: Path) -> list[str]:
@@ -69,7 +90,7 @@ def _try(names: list[str], count: int, folder: Path) -> list[str]:
             continue
         taken[name] = lock
         if len(taken) == count:
-            _held.extend(taken.values())
+            held.extend(taken.values())
             return list(taken)
     for lock in taken.values():
         lock.release()

@@ -20,6 +20,8 @@ from .downloads import Source, locked, record, sha256, wait
 from .records import InputError, replacing
 from .room import check_disk
 
+os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # plain HTTP: what is tested, and what a proxy lets through
+
 MODEL_FILES = (
     *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
@@ -104,7 +106,7 @@ def fetch_model(
                 raise InputError(
                     f"model '{row.address}' at {row.revision} cannot be had ({type(error).__name__}: "
                     f"{str(error).splitlines()[0] if str(error) else 'no reason given'}); check the network or "
-                    "HF_ENDPOINT and try again: what has arrived is kept."
+                    "HF_ENDPOINT and try again: files that arrived whole are kept."
                 ) from None
             sleep(wait(attempt))
     found = {name: sha256(path) for name, path in paths.items()}

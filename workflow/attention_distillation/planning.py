@@ -364,7 +364,7 @@ def notes(planner: Planner, stages: list[Stage]) -> list[str]:
         "Not counted: starting kernels and jobs, activations' traffic, loading, saving, downloading, and the stages "
         "without a model (corpus, tokenising, tables). Expect more.",
         "disk: while the stage runs; kept: what it leaves. The total is for stages one after another, and its disk and "
-        "memory are the most that is needed at a time.",
+        "memory are the most that is needed at a time; runs side by side need theirs side by side.",
     ]
     for name, corpus in planner.corpora.items():
         how = "counted" if corpus.known else "stated or assumed; counted once the corpus is tokenised"

@@ -357,7 +357,10 @@ def _commit() -> str:
     """The commit that the code is at, marked when the work tree differs; 'none' outside git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     here = Path(__file__).parent
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    except OSError:  # no git where the job runs
+        return "none"
     return done.stdout.strip() or "none"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 import traceback
@@ -82,6 +83,7 @@ def launch(module: str, argument: str | Path, processes: int, threads: int) -> N
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, "-m", *torchrun, "-m", module, str(argument)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, threads // processes))}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or they would train on without this one
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     ) as running:
@@ -119,10 +121,18 @@ def device() -> str:
 
     cuDNN's attention, which torch prefers on a Hopper GPU, is turned off: with a mask its backward gives NaN at some
     lengths (pytorch issue 196678, torch 2.11 to 2.13), and it makes a plan anew for every length.
+
+    Raises:
+        InputError: the job has a GPU, and this torch cannot use it; on the CPU it would take weeks.
     """
     import torch
 
     if not torch.cuda.is_available():
+        if gpus.held and gpus.DRIVER.exists():
+            raise InputError(
+                f"this job has a GPU that torch {torch.__version__} (CUDA {torch.version.cuda or 'none'}) cannot use; "
+                "install envs/requirements-gpu.txt, or a driver that is new enough for it."
+            )
         return "cpu"
     torch.backends.cuda.enable_cudnn_sdp(False)
     return "cuda"

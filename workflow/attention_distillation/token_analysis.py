@@ -59,20 +59,18 @@ def _language(kind: str, tagger_dir: str | None):
 
     if kind == "content_words":
         return spacy.blank("en")
-    if kind == "en_core_web_sm":
-        place = tagger_dir or kind
-        remedy = f"install it (python -m spacy download {kind}) or set analysis.nouns: content_words."
-    elif kind == "world" and tagger_dir is not None:
-        place, remedy = tagger_dir, "delete the folder, so that the pipeline trains the tagger again."
-    elif kind == "world":
-        raise InputError("analysis.nouns: 'world' needs the tagger of a generated world; choose content_words instead.")
-    else:
+    if kind not in ("en_core_web_sm", "world"):
         raise InputError(f"analysis.nouns: '{kind}' is none of en_core_web_sm, world, content_words.")
+    if tagger_dir is None:
+        raise InputError(f"analysis.nouns: '{kind}' needs the folder of its tagger; or choose content_words.")
     try:
-        return spacy.load(place, exclude=["parser", "ner", "lemmatizer", "senter"])
+        return spacy.load(tagger_dir, exclude=["ner", "lemmatizer", "senter"])  # some words' parts rest on the parser
     except (OSError, ValueError) as error:
         fault = str(error).splitlines()[0]
-        raise InputError(f"analysis.nouns: spaCy cannot load '{place}' ({fault}); {remedy}") from None
+        raise InputError(
+            f"analysis.nouns: spaCy cannot load '{tagger_dir}' ({fault}); delete the folder, so that it is made again, "
+            "or choose content_words."
+        ) from None
 
 
 def nouns(texts: Sequence[str], kind: str, tagger_dir: str | Path | None = None) -> list[list[tuple[int, int]]]:
@@ -83,14 +81,14 @@ def nouns(texts: Sequence[str], kind: str, tagger_dir: str | Path | None = None)
 
     Args:
         texts: questions.
-        kind: ``en_core_web_sm`` (the one at ``tagger_dir``, else the installed one), ``world`` (a tagger that the
-            pipeline trained, at ``tagger_dir``), ``content_words``.
+        kind: ``en_core_web_sm`` or ``world`` (a tagger that the pipeline trained), each at ``tagger_dir``, or
+            ``content_words``.
 
     Returns:
         For each text a list of (start, end) with ``text[start:end]`` the noun; empty where it has none.
 
     Raises:
-        InputError: the tagger is not there (says how to install it, or what to choose), or ``kind`` is unknown.
+        InputError: the tagger is not there (says what to do), or ``kind`` is unknown.
     """
     language = _language(kind, None if tagger_dir is None else str(tagger_dir))
 

@@ -6,12 +6,17 @@ has them: the processes of a job on several GPUs read it from the run's folder.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from . import context, index, records, room, runtime
 from .readers import KINDS
+from .records import InputError
 from .replicas import Replicas
 from .retriever import Retriever, TokenisedCorpus
 from .settings import Distillation, Retrieval, Training
@@ -65,19 +70,36 @@ def train_on(gpus: int, job: dict, threads: int) -> None:
     """Train one run on so many GPUs (or, where there are none, in so many processes).
 
     Raises:
-        InputError: there is no room for it on the disk or in memory.
+        InputError: another job trains it, or there is no room for it on the disk or in memory.
     """
     given, trained = job["input"], job["params"]["experiment"]["train"]
+    folder = Path(job["log"]).parent
     start = {part: runtime.part_of(given[part], part) for part in ("reader", "retriever")}
-    on_gpu = runtime.device() != "cpu"
-    room.check_training(Path(job["log"]).parent, start, trained, given.get("shards", []), on_gpu=on_gpu)
-    if gpus <= 1:
-        train(job)
-        return
-    description = Path(job["log"]).with_name("job.json")
-    records.write_json(description, job)
-    runtime.launch(__name__, description, gpus, threads)
-    description.unlink()
+    with _alone(folder):
+        on_gpu = runtime.device() != "cpu"
+        room.check_training(folder, start, trained, given.get("shards", []), on_gpu=on_gpu)
+        if gpus <= 1:
+            train(job)
+            return
+        description = folder / "job.json"
+        records.write_json(description, job)
+        runtime.launch(__name__, description, gpus, threads)
+        description.unlink()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other job writes into the folder: one whose Snakemake is gone may still run when it is started again."""
+    lock = FileLock(folder / ".busy")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{folder}: another job trains this run; wait until it ends, or end it.") from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 if __name__ == "__main__":

