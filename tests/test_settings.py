@@ -263,3 +263,27 @@ def test_the_schemas_for_editors_are_those_of_the_models():
     folder = settings.WORKFLOW / "schemas"
     for name, schema in settings.schemas().items():
         assert records.read_json(folder / f"{name}.schema.json") == schema, "run 'make schemas'"
+
+
+def test_what_is_behind_a_number():
+    """Its own settings and those of the run that it starts from; not titles, nor how other runs are trained."""
+
+    def behind(**changes) -> str:
+        return records.digest(load({"scale": "miniature", "overrides": changes}).scale.behind("step2", "nq"))
+
+    def step(name: str, **changes) -> dict:
+        return {"experiments": {name: changes}}
+
+    rate = {"training": {"default": {"learning_rate": 3e-5}}}
+    same = behind()
+    for changes in (step("off_the_shelf", **rate), step("step2", title="Two"), {"compute": {"train_threads": 2}}):
+        assert behind(**changes) == same
+    for changes in (
+        step("step2", **rate), step("step1", **rate), step("step2", distillation={"theta": 0.5}),
+        {"retrieval": {"k": 4}}, {"corpora": {"nq": {"world": {"people": 31}}}},
+        {"models": {"reader": "tiiuae/falcon-rw-1b"}},
+    ):  # fmt: skip
+        assert behind(**changes) != same, changes
+    first = load({"scale": "miniature"}).scale
+    assert set(first.behind("step2", "nq")["runs"]) == {"step1", "step2"}
+    assert "training" not in first.behind("checkpoint", "nq")["runs"]["checkpoint"]

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from attention_distillation import records, settings
+
 pytestmark = pytest.mark.workflow
 
 ROOT = Path(__file__).parents[1]
@@ -101,7 +103,9 @@ def test_what_a_run_says_of_itself(finished):
     assert set(metrics) == {"em", "f1", "hr_at_5", "n", "provenance"} and metrics["n"] == len(lines) == 30
     assert metrics["em"] == pytest.approx(100 * sum(line["em"] for line in lines) / 30)
     facts = metrics["provenance"]
-    assert {"config_hash", "commit", "versions", "device"} <= set(facts)
+    assert {"commit", "versions", "device"} <= set(facts)
+    run = settings.load({"scale": "smoke", "datasets": ["nq"], "experiments": list(EXPERIMENTS), "overrides": SMALL})
+    assert facts["config_hash"] == records.digest(run.scale.behind("step2", "nq"))
     assert (facts["dataset"], facts["experiment"], facts["seed"]) == ("nq", "step2", "0")
     log = [json.loads(line) for line in (home / "log.jsonl").read_text("utf-8").splitlines()]
     assert [row["step"] for row in log] == [0, 2, 4] and all(row["reader_loss"] is None for row in log)

@@ -306,6 +306,28 @@ class Scale(Strict):
                 raise ValueError(f"experiments.{experiment}.{part}: starts from itself ({' ← '.join(chain[:4])} …)")
         return chain[-1]
 
+    def behind(self, experiment: str, dataset: str) -> dict:
+        """The settings that a run's numbers rest on, and those of the runs that it starts from: its hash is theirs."""
+        runs: dict[str, dict] = {}
+        todo = [experiment]
+        while todo:
+            name = todo.pop()
+            if name in runs or name in UNTRAINED:
+                continue
+            told = self.experiments[name]
+            runs[name] = told.model_dump(exclude={"title", "control", "training"})
+            runs[name]["distillation"] = self.distillation_of(name).model_dump()
+            if told.train:
+                runs[name]["training"] = self.training_of(name, dataset).model_dump()
+            todo += [self.origin(getattr(told, part), part) for part in ("reader", "retriever")]
+        data = self.datasets[dataset]
+        return {
+            "runs": runs,
+            "data": data.model_dump(exclude={"title"}) | {"corpus": self.corpora[data.corpus].model_dump()},
+            **{part: getattr(self, part).model_dump() for part in ("models", "retrieval", "prompt", "analysis")},
+            "precision": self.compute.precision,
+        }
+
 
 # ------------------------------------------------------------------ what a user writes
 

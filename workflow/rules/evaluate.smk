@@ -32,6 +32,7 @@ rule evaluate_run:
         analysis=plain(SCALE.analysis),
         batch_size=SCALE.compute.batch_size,
         precision=SCALE.compute.precision,
+        behind=lambda wildcards: SCALE.behind(wildcards.experiment, wildcards.dataset),
         code=code("inference"),
     script:
         "../scripts/evaluate_run.py"

@@ -21,7 +21,7 @@ common = {
     "gold": context.read_gold(given.get("gold")),
 }
 facts = records.provenance(
-    dict(params.items()),
+    params.behind,
     device=runtime.device_name(),
     split="test",
     nouns=analysis.nouns,
