@@ -77,24 +77,17 @@ def write_model(kind: str, folder: Path) -> None:
 
 def _write_weights(kind: str, folder: Path) -> None:
     from safetensors.torch import save_file
-    from transformers import (
-        BertConfig,
-        BertModel,
-        FalconConfig,
-        FalconForCausalLM,
-        T5Config,
-        T5ForConditionalGeneration,
-    )
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, BertModel
 
+    config, dtype, gone, more = AutoConfig.from_pretrained(folder), torch.float32, [], {}
     if kind == "reader":
-        model, dtype = FalconForCausalLM(FalconConfig.from_pretrained(folder)), torch.bfloat16
-        gone, more = ["lm_head.weight"], {}
+        model, dtype, gone = AutoModelForCausalLM.from_config(config), torch.bfloat16, ["lm_head.weight"]
     elif kind == "encoder_decoder":
-        model, dtype = T5ForConditionalGeneration(T5Config.from_pretrained(folder)), torch.float32
-        gone, more = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"], {}
+        model = AutoModelForSeq2SeqLM.from_config(config)
+        gone = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"]
     else:
-        model, dtype = BertModel(BertConfig.from_pretrained(folder), add_pooling_layer=False), torch.float32
-        gone, more = [], {"embeddings.position_ids": torch.arange(512)[None]}  # a buffer that was saved in its day
+        model = BertModel(config, add_pooling_layer=False)
+        more = {"embeddings.position_ids": torch.arange(512)[None]}  # a buffer that was saved in its day
     draw = torch.Generator().manual_seed(0)
     weights = {
         name: (torch.ones(value.shape) if "norm" in name.lower() and name.endswith("weight") else
@@ -181,8 +174,8 @@ def files() -> dict[str, bytes]:
             ).encode()
             for part, questions in _published("nq").items()
         },
-        "triviaqa-unfiltered.tar.gz": _tar(trivia),
-        "dataindex.tar.gz": _tar(index),
+        "triviaqa-unfiltered.tar.gz": tar(trivia),
+        "dataindex.tar.gz": tar(index),
         "psgs_w100.tsv.gz": gzip.compress(_passages().encode()),
         "en_core_web_sm-3.8.0-py3-none-any.whl": _tagger(),
     }
@@ -208,14 +201,24 @@ def _passages() -> str:
     )
 
 
-def _tar(members: dict[str, bytes]) -> bytes:
+def tar(members: dict[str, bytes | tarfile.TarInfo]) -> bytes:
+    """A gzipped archive of files, or of entries of another kind (links, devices)."""
     held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w:gz") as tar:
+    with tarfile.open(fileobj=held, mode="w:gz") as archive:
         for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+            if isinstance(content, tarfile.TarInfo):
+                archive.addfile(content)
+            else:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
     return held.getvalue()
+
+
+def tar_of(path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> Path:
+    """The same, written."""
+    path.write_bytes(tar(members))
+    return path
 
 
 def _tagger() -> bytes:
@@ -326,9 +329,8 @@ def _lfs(name: str, body: bytes) -> dict:
 
 
 @contextmanager
-def serving(files: dict[str, bytes], repositories: dict[str, tuple[str, dict[str, bytes]]]) -> Iterator[Server]:
-    """A server while the block lasts."""
-    server = Server(files, repositories)
+def running(server: ThreadingHTTPServer) -> Iterator:
+    """The server, while the block lasts."""
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server
     server.shutdown()

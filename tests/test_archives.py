@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import io
 import tarfile
 import zipfile
-from pathlib import Path
 
 import pytest
+from mirror import tar_of
 
 from attention_distillation.archives import unpack
 from attention_distillation.records import InputError
-
-
-def tar_of(path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> Path:
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in members.items():
-            if isinstance(content, tarfile.TarInfo):
-                tar.addfile(content)
-            else:
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-    return path
 
 
 def link(name: str, to: str, kind=tarfile.SYMTYPE) -> tarfile.TarInfo:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import mirror
 import pytest
 
 from attention_distillation import downloads, room
@@ -90,12 +91,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with mirror.running(Server()) as server:
+        yield server
 
 
 @pytest.fixture

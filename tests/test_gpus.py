@@ -13,7 +13,7 @@ from attention_distillation.records import InputError
 from attention_distillation.settings import WORKFLOW
 
 JOB = """
-import os, sys, time
+import os, sys
 from attention_distillation import gpus
 gpus.WAIT = 0.05
 gpus.claim(int(sys.argv[1]), sys.argv[2])

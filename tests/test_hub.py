@@ -29,7 +29,7 @@ FILES = {
 
 @pytest.fixture
 def hub():
-    with mirror.serving({}, {"org/model": (COMMIT, FILES)}) as server:
+    with mirror.running(mirror.Server({}, {"org/model": (COMMIT, FILES)})) as server:
         yield server
 
 

@@ -15,16 +15,12 @@ import mirror
 import pytest
 from test_workflow import snakemake, working_copy
 
-from attention_distillation.downloads import read_sources
-from attention_distillation.settings import WORKFLOW
+from attention_distillation.downloads import model_row, read_sources
+from attention_distillation.settings import MODEL_KINDS, WORKFLOW, load
 
 pytestmark = pytest.mark.workflow
 
-HUB = {  # commits as the sources table pins them
-    "tiiuae/falcon-rw-1b": ("reader", "79322c5" + "0" * 33),
-    "google/t5-large-lm-adapt": ("encoder_decoder", "195886f7051b58bcae630f2211362ce6db313e79"),
-    "facebook/contriever": ("retriever", "970b380340c2e3fac6eba814e23e906e3635c8ae"),
-}
+TABLE = read_sources(WORKFLOW / "reference" / "sources.csv")
 RUN = {"triviaqa": ["off_the_shelf"], "nq": ["step2", "atlas", "perplexity"]}
 """With what they start from: both kinds of reader, both signals, one part trained and both, on both data sets."""
 TRAINED = ("step1", "step2", "off_the_shelf", "atlas", "perplexity")
@@ -44,12 +40,14 @@ def config(dataset: str) -> list[str]:
 
 @pytest.fixture
 def server(tmp_path):
+    """Files and models at the commits that the sources table pins; of one it gives the beginning."""
     repositories = {}
-    for name, (kind, commit) in HUB.items():
+    for kind, name in load({"scale": "paper"}).scale.models.model_dump(include=set(MODEL_KINDS)).items():
         mirror.write_model(kind, tmp_path / "hub" / kind)
         files = {path.name: path.read_bytes() for path in (tmp_path / "hub" / kind).iterdir()}
+        commit = model_row(TABLE, name).revision.rpartition("@")[2].ljust(40, "0")
         repositories[name] = commit, {**files, "pytorch_model.bin": b"pickle", "modeling.py": b"raise SystemExit"}
-    with mirror.serving(mirror.files(), repositories) as server:
+    with mirror.running(mirror.Server(mirror.files(), repositories)) as server:
         yield server
 
 
@@ -96,9 +94,8 @@ def test_from_downloads_to_verdicts(tmp_path, server, monkeypatch):
         "config.json", "model.safetensors", "special_tokens_map.json", "spiece.model", "tokenizer_config.json",
     ]  # fmt: skip
     locked = json.loads((folder / "results" / "sources.lock.json").read_text("utf-8"))
-    used = {row.name for row in read_sources(WORKFLOW / "reference" / "sources.csv")}
-    assert used - set(locked) == {"enwiki_dec2018_text", "enwiki_dec2018_infobox", "t5_large"}
-    assert locked["falcon_rw_1b"]["commit"] == HUB["tiiuae/falcon-rw-1b"][1]
+    assert {row.name for row in TABLE} - set(locked) == {"enwiki_dec2018_text", "enwiki_dec2018_infobox", "t5_large"}
+    assert locked["falcon_rw_1b"]["commit"] == "79322c5" + "0" * 33
 
     server.files.clear(), server.repositories.clear()  # everything again, without a network
     shutil.rmtree(made)

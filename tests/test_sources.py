@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
-import tarfile
 import tracemalloc
 from collections import Counter
 from dataclasses import replace
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mirror import tar_of
 
 from attention_distillation import sources
 from attention_distillation.downloads import Source, sha256
@@ -41,15 +40,6 @@ RAW = Path(__file__).resolve().parents[2] / "shared" / "data" / "raw-formats"
 def published(name: str) -> Path | None:
     """A published file, where this checkout has the shared data beside it."""
     return RAW / name if (RAW / name).exists() else None
-
-
-def tar_of(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
 
 
 # ------------------------------------------------------------------ questions

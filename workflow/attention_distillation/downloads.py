@@ -29,6 +29,7 @@ CHUNK = 1 << 16
 LONGEST_WAIT = 900.0
 TIMEOUT = (15, 60)  # seconds: to connect, between two reads
 FID_INDEX = "fid_dataindex"
+COUNTS = ("bytes", "passages")  # columns of the table that hold numbers
 
 
 # ------------------------------------------------------------------ the table
@@ -91,7 +92,7 @@ def _source(row: dict, where: str) -> Source:
             raise fault(column, "is empty; fill it in")
     if row["kind"] not in ("file", "hub"):
         raise fault("kind", "must be 'file' or 'hub'")
-    for column in ("bytes", "passages"):
+    for column in COUNTS:
         if not re.fullmatch(r"\d*", row[column]):
             raise fault(column, "must be a number or empty")
     if not re.fullmatch(r"([0-9a-f]{64})?", row["sha256"]):
@@ -100,7 +101,7 @@ def _source(row: dict, where: str) -> Source:
         raise fault("filename", "must be a plain file name")
     if row["kind"] == "hub" and not re.fullmatch(r"[0-9a-f]{40}|[\w./-]+(@[0-9a-f]{7,40})?", row["revision"]):
         raise fault("revision", "must be a commit of 40 digits, or a ref with '@' and the start of its commit")
-    return Source(**{**row, "bytes": int(row["bytes"] or 0), "passages": int(row["passages"] or 0)})
+    return Source(**{**row, **{column: int(row[column] or 0) for column in COUNTS}})
 
 
 def rows_for(sources: list[Source], word: str) -> list[Source]:

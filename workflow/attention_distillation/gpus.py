@@ -6,6 +6,7 @@ how many there are (``--resources gpu=4``), and never says which is whose.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -20,8 +21,8 @@ from .records import InputError
 DRIVER = Path("/proc/driver/nvidia/version")
 WAIT = 5.0
 """Seconds between two looks for a GPU that is free."""
-held: list[FileLock] = []
-"""Of the GPUs that this process has claimed; they go with the process, however it ends."""
+held: list[contextlib.ExitStack] = []
+"""The locks of the GPUs that this process has claimed; they go with the process, however it ends."""
 
 
 def visible() -> list[str]:
@@ -69,29 +70,25 @@ def claim(count: int, folder: str | Path) -> None:
         raise InputError(f"compute.gpus: {count} are asked for, and there are {len(names)}; lower it.")
     folder = Path(folder) / os.environ.get("SLURM_JOB_ID", "")  # what a scheduler gave to two jobs, they may share
     folder.mkdir(parents=True, exist_ok=True)
-    waits = False
-    while not (taken := _try(names, count, folder)):
-        if not waits:
-            sys.stderr.write(f"waits for {count} of {len(names)} GPUs; other jobs have them\n")
-        waits = True
+    taken = _try(names, count, folder)
+    if not taken:
+        sys.stderr.write(f"waits for {count} of {len(names)} GPUs; other jobs have them\n")
+    while not taken:
         time.sleep(WAIT)
+        taken = _try(names, count, folder)
     if len(taken) < len(names):
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
 
 
 def _try(names: list[str], count: int, folder: Path) -> list[str]:
     """So many of ``names``, or none: who kept one while waiting for a second could wait for ever."""
-    taken: dict[str, FileLock] = {}
-    for name in names:
-        lock = FileLock(folder / f"{name.replace('/', '_')}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        taken[name] = lock
-        if len(taken) == count:
-            held.extend(taken.values())
-            return list(taken)
-    for lock in taken.values():
-        lock.release()
+    taken: list[str] = []
+    with contextlib.ExitStack() as locks:
+        for name in names:
+            with contextlib.suppress(Timeout):
+                locks.enter_context(FileLock(folder / f"{name.replace('/', '_')}.lock").acquire(timeout=0))
+                taken.append(name)
+            if len(taken) == count:
+                held.append(locks.pop_all())
+                return taken
     return []

@@ -306,20 +306,26 @@ class Scale(Strict):
                 raise ValueError(f"experiments.{experiment}.{part}: starts from itself ({' ← '.join(chain[:4])} …)")
         return chain[-1]
 
+    def with_origins(self, experiments: list[str]) -> list[str]:
+        """The experiments and those whose readers and retrievers they start from, in the scale's order."""
+        todo, found = list(experiments), set()
+        while todo:
+            name = todo.pop()
+            if name not in found and name not in UNTRAINED:
+                found.add(name)
+                told = self.experiments[name]
+                todo += [self.origin(getattr(told, part), part) for part in ("reader", "retriever")]
+        return [name for name in self.experiments if name in found]
+
     def behind(self, experiment: str, dataset: str) -> dict:
         """The settings that a run's numbers rest on, and those of the runs that it starts from: its hash is theirs."""
         runs: dict[str, dict] = {}
-        todo = [experiment]
-        while todo:
-            name = todo.pop()
-            if name in runs or name in UNTRAINED:
-                continue
+        for name in self.with_origins([experiment]):
             told = self.experiments[name]
             runs[name] = told.model_dump(exclude={"title", "control", "training"})
             runs[name]["distillation"] = self.distillation_of(name).model_dump()
             if told.train:
                 runs[name]["training"] = self.training_of(name, dataset).model_dump()
-            todo += [self.origin(getattr(told, part), part) for part in ("reader", "retriever")]
         data = self.datasets[dataset]
         return {
             "runs": runs,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import room, shapes
 from .records import SPLITS, InputError
-from .settings import UNTRAINED, WORKFLOW, Run
+from .settings import WORKFLOW, Run
 
 REFERENCE = WORKFLOW / "reference"
 QUESTION_TOKENS = 20
@@ -70,15 +70,8 @@ class Workload:
 
     @cached_property
     def needed(self) -> list[str]:
-        """The experiments asked for and those whose readers and retrievers they start from, in the scale's order."""
-        todo, found = list(self.run.experiments), set()
-        while todo:
-            name = todo.pop()
-            if name not in found and name not in UNTRAINED:
-                found.add(name)
-                experiment = self.scale.experiments[name]
-                todo += [self.scale.origin(getattr(experiment, part), part) for part in ("reader", "retriever")]
-        return [name for name in self.scale.experiments if name in found]
+        """The experiments asked for and those that they start from, in the scale's order."""
+        return self.scale.with_origins(self.run.experiments)
 
     def corpus(self, name: str) -> Corpus:
         """Of files where they are, else of what is stated or assumed.

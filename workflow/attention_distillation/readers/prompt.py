@@ -13,9 +13,8 @@ TEMPLATE, TITLE, TEXT = 0, 1, 2
 ANSWER_HEAD_TOKENS = 8
 """More than ``answer:`` takes in any tokenizer."""
 SEGMENT_NAMES = {TITLE: "title", TEXT: "text"}
-
-
 QUESTION, AFTER = "question: ", " title: "
+"""What stands before a prompt's question and after it."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +75,12 @@ def cut_questions(tokenizer, questions: Sequence[str], max_tokens: int) -> dict[
     """
     shown = {question: question for question in questions}
     room = max_tokens // 2
-    long = [text for text in shown if len(f"{QUESTION}{text}{AFTER}".encode()) > room]  # a token takes a byte or more
-    if not long:
+    heads = {text: f"{QUESTION}{text}{AFTER}" for text in shown}
+    heads = {text: head for text, head in heads.items() if len(head.encode()) > room}  # a token takes a byte or more
+    if not heads:
         return shown
-    heads = tokenizer(
-        [f"{QUESTION}{text}{AFTER}" for text in long], add_special_tokens=False, return_offsets_mapping=True
-    )
-    for text, offsets in zip(long, heads["offset_mapping"], strict=True):
+    encoded = tokenizer(list(heads.values()), add_special_tokens=False, return_offsets_mapping=True)
+    for text, offsets in zip(heads, encoded["offset_mapping"], strict=True):
         if (excess := len(offsets) - room) > 0:
             own = [begin for begin, stop in offsets if stop > len(QUESTION) and begin < len(QUESTION) + len(text)]
             first_gone = own[-excess] if excess < len(own) else 0  # its letter goes with it, whatever is left of it
