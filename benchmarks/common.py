@@ -133,8 +133,8 @@ def retriever(width: int, layers: int):
     import torch
     from transformers import BertConfig, BertModel
 
-    from attention_distillation.pretraining import make_tokenizer
-    from attention_distillation.retriever import Retriever
+    from attention_distillation.models.pretraining import make_tokenizer
+    from attention_distillation.models.retriever import Retriever
 
     torch.manual_seed(0)
     words = make_tokenizer("retriever", None, 0)
@@ -150,8 +150,8 @@ def reader(kind: str, width: int, layers: int, implementation: str = "sdpa"):
     import torch
     from transformers import FalconConfig, FalconForCausalLM, T5Config, T5ForConditionalGeneration
 
-    from attention_distillation.pretraining import make_tokenizer
-    from attention_distillation.readers import DecoderOnlyReader, FusionInDecoderReader
+    from attention_distillation.models.pretraining import make_tokenizer
+    from attention_distillation.models.readers import DecoderOnlyReader, FusionInDecoderReader
 
     torch.manual_seed(0)
     fused = kind == "t5"
@@ -175,7 +175,7 @@ def question_batch(model, questions: int, passages: int, length: int, answer: in
     """Questions with so many passages of ``length`` random words each, encoded by the reader's own code."""
     import numpy as np
 
-    from attention_distillation import miniature
+    from attention_distillation.data import miniature
 
     words, rng = np.asarray(miniature.words(), dtype=object), np.random.default_rng(0)
 

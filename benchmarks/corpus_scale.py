@@ -25,7 +25,7 @@ def passages(count: int, seed: int = 0):
     """Titles of 1 to 4 words and texts of 100 words (one in twelve: the rest of an article), of a world's words."""
     import numpy as np
 
-    from attention_distillation import miniature
+    from attention_distillation.data import miniature
     from attention_distillation.records import Passage
 
     words = np.asarray(miniature.words(), dtype=object)
@@ -44,9 +44,9 @@ def run_stage(options) -> dict:
     import numpy as np
     import torch
 
-    from attention_distillation import index
-    from attention_distillation.passages import Passages, write_passages
-    from attention_distillation.retriever import TokenisedCorpus, tokenise_corpus
+    from attention_distillation.data.passages import Passages, write_passages
+    from attention_distillation.models.retriever import TokenisedCorpus, tokenise_corpus
+    from attention_distillation.retrieval import index
 
     torch.set_num_threads(options.threads)
     folder = options.folder

@@ -16,10 +16,12 @@ import numpy as np
 import torch
 
 import common
-from attention_distillation import context, index, records, settings, signals
-from attention_distillation.readers import DecoderOnlyReader
-from attention_distillation.retriever import Retriever, TokenisedCorpus
-from attention_distillation.training import Trainer
+from attention_distillation import records, settings
+from attention_distillation.models.readers import DecoderOnlyReader
+from attention_distillation.models.retriever import Retriever, TokenisedCorpus
+from attention_distillation.retrieval import index
+from attention_distillation.training import context, signals
+from attention_distillation.training.loop import Trainer
 
 TARGETS = {
     "α of the library, ALiBi twice": ("library", False),

@@ -17,7 +17,7 @@ def texts(count: int) -> list[str]:
     """Random words; how many follows the quantiles of a slice of English Wikipedia."""
     import numpy as np
 
-    from attention_distillation import miniature
+    from attention_distillation.data import miniature
 
     rng, words = np.random.default_rng(0), np.asarray(miniature.words(), dtype=object)
     shares, quantiles = [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1], [5, 20, 41, 56, 98, 100, 100]

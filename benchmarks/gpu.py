@@ -33,8 +33,8 @@ import torch
 
 import gpu_agreement  # first: it says where the package is
 import gpu_speed
-from attention_distillation import runtime
-from attention_distillation.records import write_json
+from attention_distillation.files import write_json
+from attention_distillation.jobs import runtime
 from gpu_bench import Bench, table
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,12 +11,16 @@ import numpy as np
 import torch
 
 import shapes  # first: it says where the package is
-from attention_distillation import index, inference, miniature, retriever, settings
-from attention_distillation.readers import KINDS
-from attention_distillation.records import read_json
-from attention_distillation.retriever import Retriever, TokenisedCorpus
-from attention_distillation.signals import SIGNALS, alone
-from attention_distillation.training import Trainer
+from attention_distillation import settings
+from attention_distillation.analysis import inference
+from attention_distillation.data import miniature
+from attention_distillation.files import read_json
+from attention_distillation.models import retriever
+from attention_distillation.models.readers import KINDS
+from attention_distillation.models.retriever import Retriever, TokenisedCorpus
+from attention_distillation.retrieval import index
+from attention_distillation.training.loop import Trainer
+from attention_distillation.training.signals import SIGNALS, alone
 from common import EXPERIMENTS
 from gpu_bench import Bench
 

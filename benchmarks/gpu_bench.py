@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 import shapes  # first: it says where the package is
-from attention_distillation import index, runtime
+from attention_distillation.jobs import runtime
+from attention_distillation.retrieval import index
 
 WIKIPEDIA = 21_015_324
 

@@ -13,11 +13,13 @@ import torch
 from torch.autograd import DeviceType
 
 import shapes  # first: it says where the package is
-from attention_distillation import index, retriever, settings
-from attention_distillation.optimiser import cast
-from attention_distillation.records import read_json
-from attention_distillation.retriever import TokenisedCorpus
-from attention_distillation.training import Trainer
+from attention_distillation import settings
+from attention_distillation.files import read_json
+from attention_distillation.models import retriever
+from attention_distillation.models.retriever import TokenisedCorpus
+from attention_distillation.models.weights import cast
+from attention_distillation.retrieval import index
+from attention_distillation.training.loop import Trainer
 from common import EXPERIMENTS
 from gpu_bench import WIKIPEDIA, Bench, UnitVectors
 

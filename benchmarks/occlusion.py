@@ -21,7 +21,7 @@ def main() -> None:
     common.set_threads(options.threads)
     import torch
 
-    from attention_distillation import signals
+    from attention_distillation.training import signals
 
     torch.set_num_threads(options.threads)
     reader = common.reader("t5", options.width, options.layers)

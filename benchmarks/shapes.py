@@ -17,13 +17,15 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
-from attention_distillation import index, retriever, settings
-from attention_distillation.context import Material
-from attention_distillation.passages import Passages, write_passages
-from attention_distillation.readers import KINDS, Reader
+from attention_distillation import settings
+from attention_distillation.data.passages import Passages, write_passages
+from attention_distillation.models import retriever
+from attention_distillation.models.readers import KINDS, Reader
+from attention_distillation.models.retriever import Retriever, TokenisedCorpus
 from attention_distillation.records import Passage, Question
-from attention_distillation.retriever import Retriever, TokenisedCorpus
-from attention_distillation.training import Trainer
+from attention_distillation.retrieval import index
+from attention_distillation.training.context import Material
+from attention_distillation.training.loop import Trainer
 
 FALCON = {
     "alibi": True, "bias": True, "multi_query": False, "parallel_attn": False, "new_decoder_architecture": False,

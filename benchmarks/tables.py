@@ -24,7 +24,7 @@ COPIED = ("Snakefile", "config.yaml", "workflow", "profiles", "envs", "results/c
 
 def recorded_seconds() -> tuple[float, int]:
     """Seconds of training that the committed logs tell, and of how many runs."""
-    from attention_distillation.records import read_jsonl
+    from attention_distillation.files import read_jsonl
 
     logs = sorted((common.ROOT / "results" / "cached").glob("*/*/*/seed*/log.jsonl"))
     if not logs:

@@ -15,7 +15,7 @@ import gpu_bench
 import shapes
 import true_shapes
 from attention_distillation import settings
-from attention_distillation.readers import KINDS, DecoderOnlyReader
+from attention_distillation.models.readers import KINDS, DecoderOnlyReader
 from common import EXPERIMENTS
 
 

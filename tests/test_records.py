@@ -17,9 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attention_distillation import records
-from attention_distillation.passages import write_passages
-from attention_distillation.records import InputError, Passage, Question
+from attention_distillation import files, provenance, records
+from attention_distillation.data import inputs
+from attention_distillation.data.passages import write_passages
+from attention_distillation.files import InputError
+from attention_distillation.records import Passage, Question
 
 WORKFLOW = Path(__file__).parents[1] / "workflow"
 GOOD = [{"id": "a", "title": "One", "text": "first text"}, {"id": "b", "title": "", "text": "second text"}]
@@ -40,22 +42,22 @@ def names(folder: Path) -> list[str]:
 
 def test_a_raising_writer_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "deep" / "log.jsonl"
-    records.write_jsonl(path, [{"step": 0}])
+    files.write_jsonl(path, [{"step": 0}])
 
     def rows():
         yield {"step": 1}
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        records.write_jsonl(path, rows())
-    assert [row for _, row in records.read_jsonl(path)] == [{"step": 0}]
+        files.write_jsonl(path, rows())
+    assert [row for _, row in files.read_jsonl(path)] == [{"step": 0}]
     assert names(path.parent) == ["log.jsonl"]
 
 
 @pytest.mark.parametrize(
     "write",
     [
-        lambda path: records.write_json(path, {"a": object()}),
+        lambda path: files.write_json(path, {"a": object()}),
         lambda path: write_passages(path, iter([Passage("a", "", "x"), "no passage"])),
         lambda path: records.write_questions(path, [Question("a", "b", ["c"]), None]),
         lambda path: records.write_dump(path, [{"instance": [1]}], {}),
@@ -70,29 +72,29 @@ def test_a_failed_first_writing_leaves_no_file(tmp_path, write):
 
 def test_a_killed_writer_leaves_the_old_file(tmp_path):
     path = tmp_path / "metrics.json"
-    records.write_json(path, {"em": 1})
+    files.write_json(path, {"em": 1})
     program = (
-        "import os, signal, sys; from attention_distillation import records\n"
-        "with records.replacing(sys.argv[1]) as part:\n"
+        "import os, signal, sys; from attention_distillation import files\n"
+        "with files.replacing(sys.argv[1]) as part:\n"
         "    part.write_text('{\"em\": '); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(path)], env={**os.environ, "PYTHONPATH": str(WORKFLOW)}, check=False
     )
     assert done.returncode == -signal.SIGKILL
-    assert records.read_json(path) == {"em": 1}
+    assert files.read_json(path) == {"em": 1}
 
 
 def test_two_writers_of_one_file_do_not_share_a_part(tmp_path):
-    with records.replacing(tmp_path / "a") as one:
+    with files.replacing(tmp_path / "a") as one:
         assert str(os.getpid()) in one.name and one.parent == tmp_path and one.name.startswith(".")
         one.write_text("1")
     assert names(tmp_path) == ["a"]
 
 
 def test_equal_values_give_equal_bytes(tmp_path):
-    records.write_json(tmp_path / "a", {"b": 1, "a": "é"})
-    records.write_json(tmp_path / "b", {"a": "é", "b": 1})
+    files.write_json(tmp_path / "a", {"b": 1, "a": "é"})
+    files.write_json(tmp_path / "b", {"a": "é", "b": 1})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == '{\n  "a": "é",\n  "b": 1\n}\n'.encode()
 
 
@@ -109,7 +111,7 @@ def test_passages_of_every_format(tmp_path, suffix):
         frame.to_csv(path, sep="\t", index=False)
     else:
         frame.to_parquet(path)
-    assert list(records.read_passages(path)) == [Passage(**row) for row in GOOD]
+    assert list(inputs.read_passages(path)) == [Passage(**row) for row in GOOD]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".tsv", ".parquet"])
@@ -121,18 +123,18 @@ def test_questions_of_every_format(tmp_path, suffix):
         path.write_text('id\tquestion\tanswers\nq0\twho ?\t["me"]\nx-1\twhen ?\t["now", "then"]\n')
     else:
         pd.DataFrame(ASKED).to_parquet(path)
-    found = records.read_questions(path, "x-")
+    found = inputs.read_questions(path, "x-")
     assert found == [Question("q0", "who ?", ["me"]), Question("x-1", "when ?", ["now", "then"])]
 
 
 def test_a_number_as_id_and_no_title(tmp_path):
     path = jsonl(tmp_path / "p.jsonl", {"id": 7, "text": "x"})
-    assert list(records.read_passages(path)) == [Passage("7", "", "x")]
+    assert list(inputs.read_passages(path)) == [Passage("7", "", "x")]
 
 
 def test_questions_without_ids_are_numbered(tmp_path):
     path = jsonl(tmp_path / "q.jsonl", *({"id": None, "question": "who ?", "answers": ["me"]} for _ in range(2)))
-    assert [question.id for question in records.read_questions(path, "own-test-")] == ["own-test-0", "own-test-1"]
+    assert [question.id for question in inputs.read_questions(path, "own-test-")] == ["own-test-0", "own-test-1"]
 
 
 # ------------------------------------------------------------------ what is refused
@@ -157,7 +159,7 @@ def test_malformed_passages(tmp_path, case):
     row, said = SECOND[case]
     path = jsonl(tmp_path / "p.jsonl", GOOD[0], row)
     with pytest.raises(InputError) as error:
-        list(records.read_passages(path))
+        list(inputs.read_passages(path))
     assert str(error.value).startswith(f"{path}, ") and said.replace("PATH", str(path)) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -180,7 +182,7 @@ def test_malformed_passages(tmp_path, case):
 def test_malformed_questions(tmp_path, row, said):
     path = jsonl(tmp_path / "q.jsonl", ASKED[0], row)
     with pytest.raises(InputError) as error:
-        records.read_questions(path)
+        inputs.read_questions(path)
     assert str(error.value).startswith(f"{path}, ") and said in str(error.value) and "\n" not in str(error.value)
 
 
@@ -189,14 +191,14 @@ def test_a_wrong_number_of_columns(tmp_path, line):
     path = tmp_path / "p.tsv"
     path.write_text(f"id\ttitle\ttext\na\tOne\tx\n{line}\n")
     with pytest.raises(InputError, match=r"p\.tsv, line 3: not 3 tab-separated columns"):
-        list(records.read_passages(path))
+        list(inputs.read_passages(path))
 
 
 def test_a_header_that_lacks_a_column(tmp_path):
     path = tmp_path / "p.tsv"
     path.write_text("id\tbody\na\tx\n")
     with pytest.raises(InputError, match=r"p\.tsv, line 2: field 'text' is missing; it has"):
-        list(records.read_passages(path))
+        list(inputs.read_passages(path))
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".tsv"])
@@ -206,17 +208,17 @@ def test_what_is_not_utf8_is_told(tmp_path, suffix):
     if suffix == ".jsonl":
         path.write_bytes(b'{"id": "a", "text": "x"}\n{"id": "b", "text": "\xff"}\n')
     with pytest.raises(InputError, match=rf"p\{suffix}: not UTF-8 .*save it as UTF-8"):
-        list(records.read_passages(path))
+        list(inputs.read_passages(path))
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".tsv", ".parquet"])
 def test_missing_and_empty_files(tmp_path, suffix):
     path = tmp_path / f"none{suffix}"
-    for read in (lambda: list(records.read_passages(path)), lambda: records.read_questions(path)):
+    for read in (lambda: list(inputs.read_passages(path)), lambda: inputs.read_questions(path)):
         with pytest.raises(InputError, match=rf"none\{suffix}: no such file"):
             read()
     path.write_text("")
-    for read in (lambda: list(records.read_passages(path)), lambda: records.read_questions(path)):
+    for read in (lambda: list(inputs.read_passages(path)), lambda: inputs.read_questions(path)):
         with pytest.raises(InputError, match=rf"none\{suffix}: (holds no|not Parquet)"):
             read()
 
@@ -224,13 +226,13 @@ def test_missing_and_empty_files(tmp_path, suffix):
 def test_a_row_of_a_parquet_file_is_named(tmp_path):
     pd.DataFrame([GOOD[0], {"id": "b", "title": "", "text": None}]).to_parquet(tmp_path / "p.parquet")
     with pytest.raises(InputError, match=r"p\.parquet, row 2: field 'text' is missing"):
-        list(records.read_passages(tmp_path / "p.parquet"))
+        list(inputs.read_passages(tmp_path / "p.parquet"))
 
 
 def test_json_that_is_none(tmp_path):
     (tmp_path / "a.json").write_text('{"a": 1,\n}')
     with pytest.raises(InputError, match=r"a\.json, line 2: not JSON"):
-        records.read_json(tmp_path / "a.json")
+        files.read_json(tmp_path / "a.json")
 
 
 # ------------------------------------------------------------------ round trips
@@ -250,7 +252,7 @@ def test_questions_survive_writing(questions):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "questions.train.jsonl"
         records.write_questions(path, questions)
-        assert records.read_questions(path) == questions
+        assert inputs.read_questions(path) == questions
 
 
 def test_retrieved_lists_and_their_facts(tmp_path):
@@ -275,24 +277,24 @@ def test_a_negative_row_is_named_not_the_largest(tmp_path):
 
 
 def test_digests_are_short_stable_and_blind_to_order():
-    assert records.digest({"a": 1, "b": [2, 3]}) == records.digest({"b": [2, 3], "a": 1}) == "fd28b17488e0"
-    assert len({records.digest(value) for value in ({"a": 1}, {"a": 2}, {"a": "1"}, [["a", 1]], {"a": 1.5})}) == 5
+    assert provenance.digest({"a": 1, "b": [2, 3]}) == provenance.digest({"b": [2, 3], "a": 1}) == "fd28b17488e0"
+    assert len({provenance.digest(value) for value in ({"a": 1}, {"a": 2}, {"a": "1"}, [["a", 1]], {"a": 1.5})}) == 5
 
 
 def test_provenance_says_where_a_result_came_from():
-    facts = records.provenance({"seed": 3}, device="cpu (x86_64)", dataset="nq")
-    assert facts["config_hash"] == records.digest({"seed": 3}) and facts["dataset"] == "nq"
+    facts = provenance.provenance({"seed": 3}, device="cpu (x86_64)", dataset="nq")
+    assert facts["config_hash"] == provenance.digest({"seed": 3}) and facts["dataset"] == "nq"
     assert facts["device"] == "cpu (x86_64)" and facts["commit"]
     assert facts["python"].startswith(f"{sys.version_info[0]}.{sys.version_info[1]}.")
     assert {"torch", "transformers", "numpy", "faiss-cpu", "datasets"} <= set(facts["versions"])
-    assert records.provenance({"seed": 3}, device="cpu (x86_64)", dataset="nq") == facts  # no time of day in it
+    assert provenance.provenance({"seed": 3}, device="cpu (x86_64)", dataset="nq") == facts  # no time of day in it
     json.dumps(facts)
 
 
 def test_a_node_without_git_knows_no_commit(monkeypatch):
     """It is asked when a run has been trained: too late to fail."""
     monkeypatch.setenv("PATH", "/nowhere")
-    assert records._commit.__wrapped__() == "none"
+    assert provenance._commit.__wrapped__() == "none"
 
 
 def test_a_dump_keeps_its_schema_and_tells_undefined_as_null(tmp_path):

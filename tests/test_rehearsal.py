@@ -15,7 +15,7 @@ import mirror
 import pytest
 from test_workflow import snakemake, working_copy
 
-from attention_distillation.downloads import model_row, read_sources
+from attention_distillation.data.downloads import model_row, read_sources
 from attention_distillation.settings import MODEL_KINDS, WORKFLOW, load
 
 pytestmark = pytest.mark.workflow

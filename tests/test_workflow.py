@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from attention_distillation import records, settings
+from attention_distillation import provenance, settings
 
 pytestmark = pytest.mark.workflow
 
@@ -105,7 +105,7 @@ def test_what_a_run_says_of_itself(finished):
     facts = metrics["provenance"]
     assert {"commit", "versions", "device"} <= set(facts)
     run = settings.load({"scale": "smoke", "datasets": ["nq"], "experiments": list(EXPERIMENTS), "overrides": SMALL})
-    assert facts["config_hash"] == records.digest(run.scale.behind("step2", "nq"))
+    assert facts["config_hash"] == provenance.digest(run.scale.behind("step2", "nq"))
     assert (facts["dataset"], facts["experiment"], facts["seed"]) == ("nq", "step2", "0")
     log = [json.loads(line) for line in (home / "log.jsonl").read_text("utf-8").splitlines()]
     assert [row["step"] for row in log] == [0, 2, 4] and all(row["reader_loss"] is None for row in log)
@@ -128,7 +128,13 @@ def test_a_second_call_has_nothing_to_do(finished):
 
 def test_a_comment_restarts_nothing(copy):
     package = copy / "workflow" / "attention_distillation"
-    for module in ("training", "attention", "readers/decoder_only", "miniature", "settings", "tables"):
+    for module in (
+        "training/loop",
+        "models/attention",
+        "models/readers/decoder_only",
+        "data/miniature",
+        "settings/schema",
+    ):
         path = package / f"{module}.py"
         path.write_text("# a comment\n" + path.read_text("utf-8") + "\n\n# another\n")
     script = copy / "workflow" / "scripts" / "train_run.py"
@@ -139,8 +145,8 @@ def test_a_comment_restarts_nothing(copy):
 @pytest.mark.parametrize(
     ("file", "old", "new", "again", "not_again"),
     [
-        ("signals.py", '"batchmean"', '"sum"', {"train_run", "evaluate_run", "make_tables"}, {"embed_corpus"}),
-        ("statistics.py", "np.quantile(", "1 * np.quantile(", {"make_tables"}, {"train_run", "evaluate_run"}),
+        ("training/signals.py", '"batchmean"', '"sum"', {"train_run", "evaluate_run", "make_tables"}, {"embed_corpus"}),
+        ("analysis/statistics.py", "np.quantile(", "1 * np.quantile(", {"make_tables"}, {"train_run", "evaluate_run"}),
         ("../reference/worlds.yaml", "acorn ", "acorns ", {"make_world_passages", "train_run"}, set()),
     ],
 )

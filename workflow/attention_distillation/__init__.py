@@ -1,12 +1,15 @@
 """Attention distillation in retrieval-augmented generation: all that can be tested without Snakemake.
 
-Rooms, from the ground up, each importing only those above it in this list::
+Rooms, from the ground up; a room imports only those above it in this list::
 
-    records statistics attention evaluation fingerprint     files, numbers, eq. 1, EM and hits
-    validation retriever readers token_analysis downloads   strict keys, the two models, tokens, public files
-    settings runtime index archives hub                     what config may say, jobs, search
-    signals context miniature sources labels                P_ATTN, prompts, where data comes from
-    optimiser replicas                                      float32 weights of bfloat16 models, several GPUs
-    training training_job inference pretraining             the loop, answers and dumps, small models
-    claims tables typesetting judging figures               what people read; no torch
+    files records metrics provenance   whole files, what stages hand on, EM and hits, where a number came from
+    settings                           what config and scales may say, and which experiment starts from which
+    jobs                               threads, logs, GPUs, room on disk, and the hash of a job's code
+    data                               generated worlds, public sources, users' files, the corpus on disk
+    models                             readers, the retriever, attention of eq. 1, small models made here
+    retrieval                          vectors to the k nearest passages
+    planning                           disk, memory and hours of a run, before it begins
+    training                           what a reader is shown, what a retriever learns from, the loop
+    analysis                           answers, attention dumps, token-level numbers, intervals
+    reporting                          tables, figures and verdicts; no torch
 """

@@ -1,6 +1,6 @@
-"""What a passage, a question and a retrieved list are; reading and writing them; saying which line is wrong.
+"""What one stage hands to another: passages, questions, retrieved lists, attention dumps.
 
-Every file that one stage hands to another is read and written here, the corpus in :mod:`passages`:
+Each file's form is here, the corpus's in :mod:`data.passages`; what users give is read by :mod:`data.inputs`:
 
 =======================  =======================================================================
 ``questions.S.jsonl``    one object a line: ``id, question, answers`` and, to train on, ``target``
@@ -12,24 +12,14 @@ Every file that one stage hands to another is read and written here, the corpus 
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import hashlib
 import json
-import os
-import platform
-import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 
+from .files import InputError, read_jsonl, replacing, write_jsonl
+
 SPLITS = ("train", "dev", "test")
-
-
-class InputError(ValueError):
-    """A fault in what the user gave, told in one line: where it is, what it is, and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -51,186 +41,23 @@ class Question:
     target: str = ""
 
 
-# ------------------------------------------------------------------ half-written files
-
-
-@contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place only if the block ends well.
-
-    A half-written file is so never taken for a whole one, whatever kills the job.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_json(path: str | Path, value: object) -> None:
-    """Write ``value`` as indented JSON with sorted keys: equal values give equal bytes."""
-    with replacing(path) as part:
-        part.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def read_json(path: str | Path) -> dict:
-    """Read a JSON file.
-
-    Raises:
-        InputError: it is not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg}); mend or delete the file.") from None
-
-
-def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
-    """Write one JSON object a line."""
-    with replacing(path) as part, open(part, "w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
-    """Yield ``(line number, object)`` for each line that is not blank.
-
-    Raises:
-        InputError: a line is no JSON object, or not UTF-8.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(f"{path}, line {number}: not JSON ({error.msg}); one object a line.") from None
-                if not isinstance(row, dict):
-                    raise InputError(f"{path}, line {number}: a {type(row).__name__}, where an object is needed.")
-                yield number, row
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from None
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the path in the config.") from None
-
-
-# ------------------------------------------------------------------ passages
-
-
-def _text(row: dict, key: str, where: str, *, empty: bool = False) -> str:
-    value = row.get(key)
-    if value is None:
-        raise InputError(f"{where}: field '{key}' is missing; it has {', '.join(map(str, row)) or 'no field'}.")
-    if isinstance(value, int) and not isinstance(value, bool) and key == "id":
-        value = str(value)
-    if not isinstance(value, str):
-        raise InputError(f"{where}: field '{key}' is a {type(value).__name__}, where a string is needed.")
-    if not empty and not value.strip():
-        raise InputError(f"{where}: field '{key}' is empty; fill it in or drop the row.")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{where}: field '{key}' holds half a character (a lone \\u escape); mend it.") from None
-    return value
-
-
-def _rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """Rows of a JSONL, TSV or Parquet file with the place that each came from."""
-    readers = {".tsv": _tsv_rows, ".parquet": _parquet_rows}
-    if path.suffix in readers:
-        if not path.exists():
-            raise InputError(f"{path}: no such file; check the path in the config.")
-        yield from readers[path.suffix](path)
-    else:
-        for number, row in read_jsonl(path):
-            yield f"{path}, line {number}", row
-
-
-def _tsv_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    csv.field_size_limit(2**24)
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t", restkey="")
-        try:
-            for row in reader:
-                where = f"{path}, line {reader.line_num}"
-                if "" in row or None in row.values():
-                    raise InputError(f"{where}: not {len(reader.fieldnames or [])} tab-separated columns.")
-                yield where, row
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from None
-        except csv.Error as error:
-            raise InputError(f"{path}, line {reader.line_num}: {error}; look for an unclosed quote.") from None
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches(batch_size=1000):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", row
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not Parquet ({str(error).splitlines()[0]}); write it anew.") from None
-
-
-def read_passages(path: str | Path) -> Iterator[Passage]:
-    """Passages of a user's ``.jsonl``, ``.tsv`` (with a header line) or ``.parquet`` file: id, title, text.
-
-    Raises:
-        InputError: names file and line of a malformed row, a missing field or an id that came before.
-    """
-    seen: dict[str, str] = {}
-    for where, row in _rows(Path(path)):
-        passage = Passage(
-            _text(row, "id", where), _text({"title": "", **row}, "title", where, empty=True), _text(row, "text", where)
-        )
-        if passage.id in seen:
-            raise InputError(f"{where}: id '{passage.id}' came before ({seen[passage.id]}); ids must be unique.")
-        seen[passage.id] = where
-        yield passage
-    if not seen:
-        raise InputError(f"{path}: holds no passage.")
-
-
 # ------------------------------------------------------------------ questions
 
 
-def read_questions(path: str | Path, prefix: str = "") -> list[Question]:
-    """Questions of a ``.jsonl``, ``.tsv`` or ``.parquet`` file; ``answers`` is a list of strings, none of them empty.
-
-    A TSV file writes the list as JSON: ``["Paris", "Paris, France"]``. A question without an id gets ``prefix`` and
-    its number.
+def read_questions(path: str | Path) -> list[Question]:
+    """Questions as :func:`write_questions` wrote them.
 
     Raises:
-        InputError: names file and line of whatever is wrong.
+        InputError: names the line that is no question, or an empty file.
     """
-    questions, seen = [], {}
-    for where, row in _rows(Path(path)):
-        answers = row.get("answers")
-        if isinstance(answers, str):
-            with contextlib.suppress(json.JSONDecodeError):
-                answers = json.loads(answers)
-        if not isinstance(answers, list) or not answers:
-            raise InputError(f"{where}: 'answers' must be a list of one or more strings.")
-        for answer in answers:
-            _text({"answers": answer}, "answers", where)
-        identifier = f"{prefix}{len(questions)}" if row.get("id") is None else str(row["id"])
-        if identifier in seen:  # equal ids would count as one question in every interval
-            raise InputError(f"{where}: id '{identifier}' came before ({seen[identifier]}); ids must be unique.")
-        seen[identifier] = where
-        target = _text({"target": row.get("target") or ""}, "target", where, empty=True)
-        questions.append(Question(identifier, _text(row, "question", where), answers, target))
+    questions = []
+    for number, row in read_jsonl(path):
+        try:
+            questions.append(Question(**row))
+        except TypeError as error:
+            raise InputError(f"{path}, line {number}: no question ({error}); delete the file.") from None
     if not questions:
-        raise InputError(f"{path}: holds no question.")
+        raise InputError(f"{path}: holds no question; delete the file.")
     return questions
 
 
@@ -329,52 +156,3 @@ def write_dump(path: str | Path, instances: Iterable[dict], facts: dict) -> None
             if len(waiting) == 200:
                 flush()
         flush()
-
-
-# ------------------------------------------------------------------ provenance
-
-_TOLD = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "faiss-cpu",
-    "faiss-gpu",
-    "datasets",
-    "spacy",
-    "numpy",
-    "pandas",
-    "scipy",
-)
-
-
-def digest(value: object) -> str:
-    """A short hash of any JSON-able value, the same for equal values."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
-
-
-@cache
-def _commit() -> str:
-    """The commit that the code is at, marked when the work tree differs; 'none' outside git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    here = Path(__file__).parent
-    try:
-        done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
-    except OSError:  # no git where the job runs
-        return "none"
-    return done.stdout.strip() or "none"
-
-
-def provenance(settings: dict, *, device: str = "cpu", **facts: object) -> dict:
-    """Where a result came from: the hash of its settings, versions, commit, device, and what else is given."""
-    versions = {}
-    for name in _TOLD:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return {
-        "config_hash": digest(settings),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "versions": versions,
-        "device": device,
-        **facts,
-    }

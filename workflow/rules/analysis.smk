@@ -3,7 +3,7 @@
 #         workflow/reference/{published,datasets}.csv
 # writes  analysis/units.parquet, tables/, figures/, claims/ of the scale; results/published/claims/ (of no scale)
 
-from attention_distillation.labels import labels
+from attention_distillation.reporting.labels import labels
 
 LABELS = labels(RUN)
 TABLES = f"{ROOT}/tables"
@@ -25,7 +25,7 @@ rule analyse_tokens:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        code=code("token_analysis"),
+        code=code("analysis.token_analysis"),
     script:
         "../scripts/analyse_tokens.py"
 
@@ -59,7 +59,7 @@ rule make_tables:
     params:
         labels=LABELS,
         replicates=RUN.scale.analysis.bootstrap,
-        code=code("tables", "typesetting", "claims"),
+        code=code("reporting.tables", "reporting.typesetting", "reporting.claims"),
     script:
         "../scripts/make_tables.py"
 
@@ -87,7 +87,7 @@ rule draw_figures:
     threads: 1
     params:
         labels=LABELS,
-        code=code("figures"),
+        code=code("reporting.figures"),
     script:
         "../scripts/draw_figures.py"
 
@@ -108,7 +108,7 @@ rule judge_claims:
     threads: 1
     params:
         labels=LABELS,
-        code=code("judging"),
+        code=code("reporting.judging"),
     script:
         "../scripts/judge_claims.py"
 
@@ -129,7 +129,7 @@ rule judge_published:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        code=code("judging"),
+        code=code("reporting.judging"),
     script:
         "../scripts/judge_published.py"
 
@@ -151,6 +151,6 @@ rule compare_with_paper:
     threads: 1
     params:
         labels=LABELS,
-        code=code("tables", "typesetting"),
+        code=code("reporting.tables", "reporting.typesetting"),
     script:
         "../scripts/compare_with_paper.py"

@@ -10,15 +10,16 @@ WORKFLOW = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW))
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(WORKFLOW), os.getenv("PYTHONPATH")])))
 
-from attention_distillation import records, settings, weights
-from attention_distillation.fingerprint import code
+from attention_distillation import files, records, settings
+from attention_distillation.models import weights
+from attention_distillation.jobs.fingerprint import code
 
 try:
     RUN = settings.load({key: config[key] for key in config})
     for kind in settings.MODEL_KINDS:
         if (given := getattr(RUN.scale.models, kind)) and Path(given).is_dir():
             weights.require_weights(given)
-except records.InputError as error:
+except files.InputError as error:
     raise WorkflowError(str(error)) from None
 
 SCALE = RUN.scale

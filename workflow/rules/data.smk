@@ -21,7 +21,7 @@ rule make_world_passages:
         "../../envs/cpu.yaml"
     params:
         world=lambda wildcards: plain(SCALE.corpora[wildcards.corpus].world),
-        code=code("miniature"),
+        code=code("data.miniature"),
     script:
         "../scripts/make_world_passages.py"
 
@@ -40,7 +40,7 @@ rule make_world_questions:
         "../../envs/cpu.yaml"
     params:
         world=lambda wildcards: plain(SCALE.corpora[SCALE.datasets[wildcards.dataset].corpus].world),
-        code=code("miniature"),
+        code=code("data.miniature"),
     script:
         "../scripts/make_world_questions.py"
 
@@ -100,7 +100,7 @@ rule find_gold:
     conda:
         "../../envs/cpu.yaml"
     params:
-        code=code("evaluation", "context"),
+        code=code("metrics", "training.context"),
     script:
         "../scripts/find_gold.py"
 

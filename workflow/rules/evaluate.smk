@@ -33,7 +33,7 @@ rule evaluate_run:
         batch_size=SCALE.compute.batch_size,
         precision=SCALE.compute.precision,
         behind=lambda wildcards: SCALE.behind(wildcards.experiment, wildcards.dataset),
-        code=code("inference"),
+        code=code("analysis.inference"),
     script:
         "../scripts/evaluate_run.py"
 

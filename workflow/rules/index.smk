@@ -16,7 +16,7 @@ rule tokenise_corpus:
     threads: SCALE.compute.embed_threads
     params:
         max_tokens=SCALE.retrieval.passage_max_tokens,
-        code=code("retriever"),
+        code=code("models.retriever"),
     script:
         "../scripts/tokenise_corpus.py"
 
@@ -43,7 +43,7 @@ rule embed_corpus:
     params:
         retrieval=plain(SCALE.retrieval),
         precision=SCALE.compute.precision,
-        code=code("index", "retriever"),
+        code=code("retrieval.index", "models.retriever"),
     script:
         "../scripts/embed_corpus.py"
 
@@ -89,7 +89,7 @@ rule retrieve_passages:
     params:
         retrieval=plain(SCALE.retrieval),
         precision=SCALE.compute.precision,
-        code=code("index", "retriever"),
+        code=code("retrieval.index", "models.retriever"),
     script:
         "../scripts/retrieve_passages.py"
 

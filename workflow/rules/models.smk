@@ -24,7 +24,7 @@ rule pretrain_model:
         gpu=ONE_GPU,
     params:
         pretraining=pretraining_of,
-        code=code("pretraining"),
+        code=code("models.pretraining"),
     script:
         "../scripts/pretrain_model.py"
 
@@ -72,7 +72,7 @@ rule train_tagger:
     conda:
         "../../envs/cpu.yaml"
     params:
-        code=code("miniature"),
+        code=code("data.miniature"),
     script:
         "../scripts/train_tagger.py"
 
@@ -94,7 +94,7 @@ rule check_prompts:
         max_tokens=SCALE.prompt.passage_max_tokens,
         answer_max_tokens=SCALE.prompt.answer_max_tokens,
         k=SCALE.retrieval.k,
-        code=code("readers.prompt"),
+        code=code("models.readers.prompt"),
     script:
         "../scripts/check_prompts.py"
 

@@ -4,9 +4,9 @@
 
 from pathlib import Path
 
-from attention_distillation.downloads import as_row, model_row, read_sources, rows_for
+from attention_distillation.data.downloads import as_row, model_row, read_sources, rows_for
 from attention_distillation.settings import MODEL_KINDS, WORKFLOW
-from attention_distillation.sources import split_sizes
+from attention_distillation.data.sources import split_sizes
 
 SOURCE_ROWS = read_sources(WORKFLOW / "reference" / "sources.csv")
 SOURCE_LOCK = f"{SOURCES}.lock.json"
@@ -21,7 +21,7 @@ try:
         for kind in MODEL_KINDS
         if (where := getattr(RUN.scale.models, kind)) and not Path(where).is_dir()
     }
-except records.InputError as error:
+except files.InputError as error:
     raise WorkflowError(str(error)) from None
 
 

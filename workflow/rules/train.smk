@@ -37,7 +37,7 @@ rule train_run:
         retrieval=plain(SCALE.retrieval),
         prompt=plain(SCALE.prompt),
         precision=SCALE.compute.precision,
-        code=code("training_job"),
+        code=code("training.job"),
     script:
         "../scripts/train_run.py"
 

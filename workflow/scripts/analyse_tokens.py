@@ -1,10 +1,11 @@
 """Reduce each run's attention dump to a row per unit (rule analyse_tokens)."""
 
-from attention_distillation import runtime
+from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
-from attention_distillation import tables, token_analysis
+from attention_distillation.analysis import token_analysis
+from attention_distillation.reporting import tables
 
 
 def parts(paths):

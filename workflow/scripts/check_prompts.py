@@ -1,6 +1,6 @@
 """See that a reader takes prompts as long as they may become, with room for a passage in each; count cut questions."""
 
-from attention_distillation import runtime
+from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
@@ -8,8 +8,8 @@ import sys
 
 from transformers import AutoConfig, AutoTokenizer
 
-from attention_distillation import records
-from attention_distillation.readers.prompt import cut_questions, passage_prompts, require_context
+from attention_distillation import files, records
+from attention_distillation.models.readers.prompt import cut_questions, passage_prompts, require_context
 
 folder, limit = snakemake.input.reader, snakemake.params.max_tokens
 if snakemake.wildcards.kind == "encoder_decoder":
@@ -21,4 +21,4 @@ passage_prompts(tokenizer, [max(questions, key=len)], [("", "a passage")], limit
 cut = sum(shown != question for question, shown in cut_questions(tokenizer, questions, limit).items())
 if cut:
     sys.stderr.write(f"{cut:,} of {len(questions):,} questions are cut in prompts, to half of {limit} tokens\n")
-records.write_json(snakemake.output.facts, {"limit": limit, "questions": len(questions), "questions_cut": cut})
+files.write_json(snakemake.output.facts, {"limit": limit, "questions": len(questions), "questions_cut": cut})

@@ -1,13 +1,14 @@
 """Read a user's questions and write them as the pipeline reads them."""
 
-from attention_distillation import runtime
+from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
 from attention_distillation import records
+from attention_distillation.data import inputs
 
 read = {
-    split: records.read_questions(snakemake.input[split], f"{snakemake.wildcards.dataset}-{split}-")
+    split: inputs.read_questions(snakemake.input[split], f"{snakemake.wildcards.dataset}-{split}-")
     for split in records.SPLITS
 }
 for split, questions in read.items():

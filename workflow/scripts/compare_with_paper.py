@@ -1,12 +1,12 @@
 """Put every measured number beside the published one (rule compare_with_paper)."""
 
-from attention_distillation import runtime
+from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
 import pandas as pd
 
-from attention_distillation import tables, typesetting
+from attention_distillation.reporting import tables, typesetting
 
 labels = snakemake.params.labels
 measured = pd.concat([tables.read_rows(path) for path in snakemake.input.tables])

@@ -1,6 +1,6 @@
 """Draw Figures 1 and 3 to 7 (rule draw_figures)."""
 
-from attention_distillation import runtime
+from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from attention_distillation import figures, tables, token_analysis
+from attention_distillation.analysis import token_analysis
+from attention_distillation.reporting import figures, tables
 
 units, _ = token_analysis.read_units(snakemake.input.units)
 logs = figures.read_logs(snakemake.input.logs)

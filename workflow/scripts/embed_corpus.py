@@ -1,11 +1,13 @@
 """Embed one shard of the corpus."""
 
-from attention_distillation import runtime
+from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
-from attention_distillation import index, room
-from attention_distillation.retriever import Retriever, TokenisedCorpus
+from attention_distillation.jobs import room
+from attention_distillation.models import weights
+from attention_distillation.models.retriever import Retriever, TokenisedCorpus
+from attention_distillation.retrieval import index
 from attention_distillation.settings import Retrieval
 
 runtime.torch_threads(snakemake)
@@ -16,7 +18,7 @@ corpus = TokenisedCorpus(snakemake.input.tokens, snakemake.input.offsets)
 start, stop = index.shard_bounds(len(corpus), shard, retrieval.shards)
 room.check_embedding(output, stop - start, folder, retrieval, on_gpu=runtime.device() != "cpu")
 index.embed_shard(
-    runtime.placed(Retriever.load(folder), snakemake.params.precision),
+    weights.placed(Retriever.load(folder), snakemake.params.precision),
     corpus,
     (start, stop),
     output,

@@ -1,18 +1,19 @@
 """Judge the paper's claims on the measured tables (rule judge_claims)."""
 
-from attention_distillation import runtime
+from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
 import pandas as pd
 
-from attention_distillation import judging, records, tables, typesetting
-from attention_distillation.labels import with_k
+from attention_distillation import files
+from attention_distillation.reporting import judging, tables, typesetting
+from attention_distillation.reporting.labels import with_k
 
 labels = snakemake.params.labels
 rows = pd.concat([tables.read_rows(path) for path in snakemake.input.tables])
 judgement = judging.judge(rows, labels)
 notes = judging.measured_notes(labels)
-records.write_json(snakemake.output.json, {**judgement, "notes": notes})
+files.write_json(snakemake.output.json, {**judgement, "notes": notes})
 page = judging.claims_markdown(judgement, labels, f"Claims, judged on scale {labels['scale']}", notes)
 typesetting.write_text(snakemake.output.md, with_k(page, labels))

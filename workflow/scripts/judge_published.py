@@ -1,17 +1,18 @@
 """Judge the paper's claims on its own tables (rule judge_published)."""
 
-from attention_distillation import runtime
+from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
 import pandas as pd
 
-from attention_distillation import judging, labels, records, tables, typesetting
+from attention_distillation import files
+from attention_distillation.reporting import judging, labels, tables, typesetting
 
 rows = tables.read_rows(snakemake.input.published)
 sizes = pd.read_csv(snakemake.input.datasets).set_index("dataset")["test"].to_dict()
 judgement = judging.judge_published(rows, sizes)
-records.write_json(snakemake.output.json, {**judgement, "notes": judging.PUBLISHED_NOTES})
+files.write_json(snakemake.output.json, {**judgement, "notes": judging.PUBLISHED_NOTES})
 page = judging.claims_markdown(
     judgement, labels.PUBLISHED, "Claims, judged on the paper's own tables", judging.PUBLISHED_NOTES
 )

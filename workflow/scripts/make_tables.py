@@ -1,12 +1,13 @@
 """Make Tables 1 to 4, Appendix C and the differences (rule make_tables)."""
 
-from attention_distillation import runtime
+from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
 from pathlib import Path
 
-from attention_distillation import claims, tables, token_analysis, typesetting
+from attention_distillation.analysis import token_analysis
+from attention_distillation.reporting import claims, tables, typesetting
 
 labels, replicates = snakemake.params.labels, snakemake.params.replicates
 folder = Path(snakemake.output[0]).parent

@@ -1,17 +1,18 @@
 """Print what a run would take, and keep it as plan.md (rule plan)."""
 
-from attention_distillation import runtime
+from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
 from pathlib import Path
 
-from attention_distillation import planning, typesetting
+from attention_distillation.planning import planner
+from attention_distillation.reporting import typesetting
 from attention_distillation.settings import Run
 
 run = Run(**snakemake.params.run)
-planner = planning.Planner(run, planning.device(run.scale.compute.device), snakemake.params.results)
-print(planning.render(planner))
+plan = planner.Planner(run, planner.device(run.scale.compute.device), snakemake.params.results)
+print(planner.render(plan))
 output = Path(snakemake.params.results) / "plan.md"
-typesetting.write_text(output, planning.render(planner, markdown=True))
+typesetting.write_text(output, planner.render(plan, markdown=True))
 print(f"also in {output}")

@@ -1,12 +1,12 @@
 """Turn a public data set's files into train, dev and test questions (rule prepare_questions)."""
 
-from attention_distillation import runtime
+from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
-from attention_distillation.downloads import Source
+from attention_distillation.data.downloads import Source
+from attention_distillation.data.sources import prepare_questions
 from attention_distillation.records import SPLITS
-from attention_distillation.sources import prepare_questions
 
 prepare_questions(
     snakemake.params.source,

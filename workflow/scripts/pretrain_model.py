@@ -1,11 +1,12 @@
 """Pretrain a small model of the true class."""
 
-from attention_distillation import runtime
+from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
-from attention_distillation import pretraining, records
-from attention_distillation.passages import Passages, iterate_passages
+from attention_distillation import files, provenance
+from attention_distillation.data.passages import Passages, iterate_passages
+from attention_distillation.models import pretraining
 from attention_distillation.settings import Pretraining
 
 runtime.torch_threads(snakemake)
@@ -18,5 +19,5 @@ log = pretraining.pretrain(
     shape,
     snakemake.output.model,
 )
-facts = records.provenance(snakemake.params.pretraining, seed=shape.seed, kind=snakemake.wildcards.kind)
-records.write_json(f"{snakemake.output.model}/pretraining.json", {"log": log, "provenance": facts})
+facts = provenance.provenance(snakemake.params.pretraining, seed=shape.seed, kind=snakemake.wildcards.kind)
+files.write_json(f"{snakemake.output.model}/pretraining.json", {"log": log, "provenance": facts})

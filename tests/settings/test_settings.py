@@ -1,0 +1,289 @@
+"""Settings: every file agrees with the schema, and whatever is misspelt, mistyped or missing is told by its key."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import yaml
+
+from attention_distillation import files, provenance, settings
+from attention_distillation.files import InputError
+from attention_distillation.settings import Config, World, load, merged, read_scale
+
+ROOT = Path(__file__).parents[2]
+SCALES = sorted(path.stem for path in (ROOT / "workflow" / "scales").glob("*.yaml"))
+CUSTOM = {
+    "passages": "p.jsonl", "questions": {"train": "a", "dev": "b", "test": "c"}, "pretrain": True,
+    "nouns": "content_words",
+}  # fmt: skip
+CONTROLS = {
+    "own_control": {"title": "My control", "control": True, "reader": "step1", "distillation": {"context": "none"}}
+}
+
+
+def over(**changes) -> dict:
+    return {"scale": "miniature", "overrides": changes}
+
+
+def config_of(scale: str) -> dict:
+    return {"scale": scale, "custom": CUSTOM} if scale.startswith("custom") else {"scale": scale}
+
+
+def fault(config: dict) -> str:
+    with pytest.raises(InputError) as error:
+        load(config)
+    return str(error.value)
+
+
+# ------------------------------------------------------------------ the files as they are
+
+
+def test_config_yaml_holds_the_defaults_and_every_key():
+    values = yaml.safe_load((ROOT / "config.yaml").read_text("utf-8"))
+    assert Config(**values) == Config()
+    assert set(values) == set(Config.model_fields)
+
+
+def test_every_key_of_the_config_has_a_comment_above():
+    lines = (ROOT / "config.yaml").read_text("utf-8").splitlines()
+    for key in Config.model_fields:
+        (place,) = [number for number, line in enumerate(lines) if line.startswith(f"{key}:")]
+        assert lines[place - 1].startswith("#"), key
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_loads_with_the_six_experiments(scale):
+    run = load(config_of(scale))
+    assert run.experiments == list(settings.MAIN)
+    assert run.seeds == [0] and run.datasets == list(run.scale.datasets)
+    for name in run.scale.experiments:
+        distillation = run.scale.distillation_of(name)
+        assert distillation.tau_gold > 0
+        for dataset in run.datasets if run.scale.experiments[name].train else []:
+            training = run.scale.training_of(name, dataset)
+            assert training.warmup_steps < training.steps
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_experiments_are_the_method_s(scale):
+    """The table of experiments: architecture, start, what is trained, signal, what is analysed."""
+    experiments = load(config_of(scale)).scale.experiments
+    found = {
+        name: (e.architecture, e.reader, e.retriever, sorted(e.train), e.signal, e.analysis)
+        for name, e in experiments.items()
+        if not e.control
+    }
+    falcon, t5, both = "decoder_only", "encoder_decoder", ["reader", "retriever"]
+    assert found == {
+        "checkpoint": (falcon, "initial", "initial", [], "none", "attention"),
+        "off_the_shelf": (falcon, "initial", "initial", both, "attention", "attention"),
+        "step1": (falcon, "initial", "initial", ["reader"], "none", "attention"),
+        "step2": (falcon, "step1", "initial", ["retriever"], "attention", "attention"),
+        "atlas": (t5, "initial", "initial", both, "attention", "attention"),
+        "perplexity": (t5, "initial", "initial", both, "perplexity", "perplexity"),
+    }
+
+
+def test_the_paper_s_numbers_are_appendix_e_s():
+    scale = load({"scale": "paper"}).scale
+    with open(ROOT / "workflow" / "reference" / "training.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10
+    for row in rows:
+        training = scale.training_of(row["experiment"], row["dataset"])
+        for key in ("learning_rate", "steps", "warmup_steps", "batch_size"):
+            assert getattr(training, key) == float(row[key]), (row["experiment"], row["dataset"], key)
+        assert scale.experiments[row["experiment"]].train == row["trained"].split("+")
+        assert scale.prompt.passage_max_tokens == int(row["prompt_max_tokens"])
+        assert scale.prompt.answer_max_tokens == int(row["generation_max_tokens"])
+    assert scale.training_of("step2", "nq").learning_rate == 5e-7 and scale.training_of("atlas", "nq").steps == 10000
+    assert (scale.retrieval.k, scale.analysis.instances, scale.distillation.tau_gold) == (5, 1000, 0.01)
+    assert scale.training_of("step1", "nq").refresh_every == 20000
+    assert scale.training_of("step2", "nq").refresh_every == 3000
+
+
+# ------------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"seed": [1]}, ["config:", "seed: unknown key; did you mean 'seeds'?"]),
+        ({"scale": "minature"}, ["'scale'", "no scale 'minature'; did you mean 'miniature'?"]),
+        ({"scale": "x"}, ["no scale 'x'; known: ", "custom", "paper"]),
+        ({"seeds": []}, ["seeds:", "at least 1"]),
+        ({"seeds": [-1]}, ["seeds.0:", "greater than or equal to 0 (it is -1)"]),
+        ({"seeds": ["one"]}, ["seeds.0:", "'one'"]),
+        ({"datasets": "nq"}, ["datasets:", "list", "'nq'"]),
+        ({"datasets": ["nqq"]}, ["'datasets': there is no 'nqq'; did you mean 'nq'?"]),
+        ({"experiments": ["step3"]}, ["'experiments': there is no 'step3'; did you mean 'step"]),
+        ({"seeds": [0, 0]}, ["'seeds'", "0 stands there twice"]),
+        ({"datasets": ["nq", "nq"]}, ["'datasets'", "nq stands there twice"]),
+        (over(retreival={"k": 5}), ["scale 'miniature' with overrides", "retreival: unknown key", "'retrieval'"]),
+        (over(distillation={"tau_god": 1}), ["distillation.tau_god: unknown key; did you mean 'tau_gold'?"]),
+        (over(distillation={"tau_gold": 0}), ["distillation.tau_gold:", "greater than 0 (it is 0)"]),
+        (over(retrieval={"k": "five"}), ["retrieval.k:", "(it is 'five')"]),
+        (over(retrieval={"index": "hnsw"}), ["retrieval.index:", "'exact' or 'ivfpq'"]),
+        (over(corpora={"nq": {"passages": "p.jsonl"}}), ["corpora.nq: give exactly one of world, passages, source"]),
+        (over(corpora={"nq": {"world": {"peeple": 3}}}), ["corpora.nq.world.peeple: unknown key", "'people'"]),
+        (over(datasets={"nq": {"corpus": "nqq"}}), ["datasets.nq.corpus: 'nqq' is not under corpora"]),
+        (over(experiments={"step2": {"reader": "stp1"}}), ["experiments.step2.reader", "'stp1'", "mean 'step1'?"]),
+        (over(experiments={"checkpoint": {"reader": "checkpoint"}}), ["checkpoint.reader: starts from itself"]),
+        (
+            over(experiments={"checkpoint": {"retriever": "step1"}, "step1": {"retriever": "checkpoint"}}),
+            [".retriever: starts from itself (", "checkpoint ← step1"],
+        ),
+        (over(experiments={"step1": {"signal": "attention"}}), ["experiments.step1: a retriever is trained exactly"]),
+        (over(experiments={"step2": {"signal": "none"}}), ["experiments.step2: a retriever is trained exactly where"]),
+        (
+            over(experiments={"step2": {"training": {"default": {"retriever_learning_rate": 1e-5}}}}),
+            ["experiments.step2: training.default.retriever_learning_rate", "'train' has retriever, whose rate"],
+        ),
+        (over(experiments={"step2": {"signal": "perplexity"}}), ["experiments.step2.signal: perplexity needs"]),
+        (
+            over(experiments={"step2": {"distillation": {"tau_god": 1.0}}}),
+            ["experiments.step2.distillation.tau_god: unknown key; did you mean 'tau_gold'?"],
+        ),
+        (
+            over(experiments={"step2": {"distillation": {"context": "none"}}}),
+            ["experiments.step2.distillation.context: none", "retriever"],
+        ),
+        (over(experiments={"new": {}}), ["experiments.new.title: missing; give it"]),
+        (over(experiments={"new": {"title": "N", "train": ["reader"]}}), ["experiments.new: 'train' is not empty"]),
+        (
+            over(experiments={"new": {"title": "N", "train": ["reader"], "training": {"other": {
+                "learning_rate": 1, "steps": 1, "refresh_every": 1}}}}),
+            ["experiments.new.training: neither 'nq' nor 'default' is there"],
+        ),
+        (
+            {"scale": "paper", "overrides": {"compute": {"gpus": 2}}},
+            ["experiments.off_the_shelf.training.nq.batch_size: 2 GPUs cannot share 1", "compute.gpus to 1"],
+        ),
+        (over(experiments={"random": {"title": "R"}}), ["experiments.random: the name is taken"]),
+        (over(models={"reader": None, "pretraining": None}), ["models: reader is neither given nor to be pretrained"]),
+        ({"scale": "custom"}, ["scale 'custom' and the key 'custom'", "go together: give it"]),
+        ({"custom": CUSTOM}, ["scale 'miniature' and the key 'custom'", "set scale to custom or custom_checkpoints"]),
+        (over(experiments={"step1": {"training": {"default": {"warmup_steps": 500}}}}), ["warmup_steps: 500 of 200"]),
+        ({"scale": "custom", "custom": {**CUSTOM, "pretrain": False}}, ["custom.reader' is missing", "pretrain: true"]),
+        ({"scale": "custom", "custom": {**CUSTOM, "passage": "p"}}, ["custom.passage: unknown key", "'passages'"]),
+        ({"scale": "custom", "custom": {"pretrain": True}}, ["custom.passages: missing", "custom.questions: missing"]),
+        ({"scale": "custom", "custom": {**CUSTOM, "questions": {"train": "a"}}}, ["needs all of train, dev, test"]),
+        ({"scale": "custom", "custom": {**CUSTOM, "name": "a/b"}}, ["custom.name:", "'a/b'"]),
+        (
+            {"scale": "custom", "custom": CUSTOM, "overrides": {"analysis": {"nouns": "world"}}},
+            ["analysis.nouns: 'world' is for generated worlds"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_by_its_key(config, said):
+    message = fault(config)
+    assert all(part in message for part in said), message
+    assert "Traceback" not in message and "pydantic" not in message
+
+
+def test_all_faults_are_told_at_once():
+    message = fault(over(retrieval={"k": 0, "kk": 1}, prompt={"answer_max_tokens": -1}))
+    assert len(message.splitlines()) == 4 and "retrieval.kk: unknown key" in message
+
+
+def test_overrides_that_are_no_mapping():
+    assert "overrides:" in fault({"overrides": "k=5"})
+
+
+# ------------------------------------------------------------------ what is resolved
+
+
+def test_overrides_are_laid_over_key_by_key():
+    run = load(over(retrieval={"k": 3}, experiments={"step2": {"distillation": {"tau_gold": 0.03}}, **CONTROLS}))
+    assert run.scale.retrieval.k == 3 and run.scale.retrieval.passage_max_tokens == 96
+    assert run.scale.distillation_of("step2").tau_gold == 0.03
+    assert run.scale.distillation_of("step2").theta == run.scale.distillation.theta
+    assert run.scale.distillation_of("off_the_shelf") == run.scale.distillation
+    assert run.scale.experiments["step2"].train == ["retriever"]
+    assert "own_control" in run.scale.experiments and "own_control" not in run.experiments  # a control, not the paper's
+
+
+def test_merging_leaves_its_arguments_alone():
+    base, above = {"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 3}, "d": [2]}
+    assert merged(base, above) == {"a": {"b": 3, "c": 2}, "d": [2]}
+    assert base == {"a": {"b": 1, "c": 2}, "d": [1]} and merged({"a": {"b": 1}}, {"a": None}) == {"a": None}
+
+
+def test_a_scale_extends_another():
+    small, whole = read_scale("smoke"), read_scale("miniature")
+    assert small["name"] == "smoke" and "extends" not in small
+    assert small["models"] == whole["models"] and small["corpora"]["nq"]["world"]["people"] == 30
+    assert small["corpora"]["nq"]["world"]["seed"] == whole["corpora"]["nq"]["world"]["seed"]
+
+
+def test_a_scale_that_is_not_yaml(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings.loading, "WORKFLOW", tmp_path)
+    (tmp_path / "scales").mkdir()
+    (tmp_path / "scales" / "mine.yaml").write_text("a: [1\n")
+    with pytest.raises(InputError, match=r"mine\.yaml: not YAML"):
+        read_scale("mine")
+
+
+def test_where_models_come_from():
+    scale = load(over(experiments=CONTROLS)).scale
+    origins = {(name, part): scale.origin(name, part) for name in scale.experiments for part in ("reader", "retriever")}
+    assert origins["checkpoint", "reader"] == origins["checkpoint", "retriever"] == "initial"
+    assert origins["step1", "reader"] == "step1" and origins["step1", "retriever"] == "initial"
+    assert origins["step2", "reader"] == "step1" and origins["step2", "retriever"] == "step2"
+    assert origins["own_control", "reader"] == "step1"
+    changed = load(over(experiments={"checkpoint": {"retriever": "random"}})).scale
+    assert changed.origin("checkpoint", "retriever") == "random"
+
+
+def test_asking_for_less():
+    run = load({"datasets": ["triviaqa"], "experiments": ["atlas", "step1"], "seeds": [3, 1]})
+    assert (run.datasets, run.experiments, run.seeds) == (["triviaqa"], ["atlas", "step1"], [3, 1])
+
+
+def test_custom_data_and_models():
+    own = {**CUSTOM, "name": "mine", "title": "Mine", "pretrain": False}
+    models = {"reader": "my/falcon", "encoder_decoder": "my/t5", "retriever": "my/bert"}
+    scale = load({"scale": "custom", "custom": {**own, **models}}).scale
+    assert scale.name == "mine" and list(scale.datasets) == ["mine"] and scale.datasets["mine"].title == "Mine"
+    assert scale.models.reader == "my/falcon" and scale.corpora["corpus"].passages == "p.jsonl"
+    assert scale.analysis.nouns == "content_words"
+    mixed = load({"scale": "custom", "custom": {**CUSTOM, "reader": "my/falcon"}}).scale
+    assert mixed.models.reader == "my/falcon" and mixed.models.retriever is None and mixed.models.pretraining
+
+
+def test_settings_cannot_be_changed_afterwards():
+    with pytest.raises(ValueError, match="frozen"):
+        load({}).scale.retrieval.k = 7
+    assert World(variant="nq").people == World(variant="nq", people=220).people
+
+
+def test_the_schemas_for_editors_are_those_of_the_models():
+    folder = settings.WORKFLOW / "schemas"
+    for name, schema in settings.schemas().items():
+        assert files.read_json(folder / f"{name}.schema.json") == schema, "run 'make schemas'"
+
+
+def test_what_is_behind_a_number():
+    """Its own settings and those of the run that it starts from; not titles, nor how other runs are trained."""
+
+    def behind(**changes) -> str:
+        return provenance.digest(load({"scale": "miniature", "overrides": changes}).scale.behind("step2", "nq"))
+
+    def step(name: str, **changes) -> dict:
+        return {"experiments": {name: changes}}
+
+    rate = {"training": {"default": {"learning_rate": 3e-5}}}
+    same = behind()
+    for changes in (step("off_the_shelf", **rate), step("step2", title="Two"), {"compute": {"train_threads": 2}}):
+        assert behind(**changes) == same
+    for changes in (
+        step("step2", **rate), step("step1", **rate), step("step2", distillation={"theta": 0.5}),
+        {"retrieval": {"k": 4}}, {"corpora": {"nq": {"world": {"people": 31}}}},
+        {"models": {"reader": "tiiuae/falcon-rw-1b"}},
+    ):  # fmt: skip
+        assert behind(**changes) != same, changes
+    first = load({"scale": "miniature"}).scale
+    assert set(first.behind("step2", "nq")["runs"]) == {"step1", "step2"}
+    assert "training" not in first.behind("checkpoint", "nq")["runs"]["checkpoint"]

@@ -1,0 +1,161 @@
+"""Two processes train what one does: the same losses, the same weights, and both hold the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import models
+import numpy as np
+import psutil
+import pytest
+import replica_runs
+import tiny
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file
+
+from attention_distillation import records
+from attention_distillation.data import miniature
+from attention_distillation.files import InputError, read_jsonl
+from attention_distillation.jobs import runtime
+from attention_distillation.settings import WORKFLOW, Distillation, Training
+from attention_distillation.training.job import train_on
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def paths():
+    """Where launched processes find the package and the helpers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "workflow"), str(ROOT / "tests" / "support")]))
+        yield
+
+
+@pytest.fixture(scope="module")
+def together(paths, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("replicas")
+    runtime.launch("replica_runs", folder, 2, 2)
+    return folder
+
+
+def rows(folder: Path) -> list[dict]:
+    return [row for _, row in read_jsonl(folder / "log.jsonl")]
+
+
+@pytest.mark.parametrize("name", replica_runs.RUNS)
+def test_two_processes_train_as_one_does(together, tmp_path, name):
+    alone = replica_runs.trainer(name, tmp_path, tiny.material(tmp_path / "material"))
+    before = replica_runs.weights(alone)
+    log = alone.run()
+    found = rows(together / name)
+    assert [row["step"] for row in found] == [row["step"] for row in log] == [0, 2, 4, 6]
+    for one, two in zip(log, found, strict=True):
+        assert one["hr_at_5"] == two["hr_at_5"]
+        for loss in ("reader_loss", "retriever_loss"):
+            assert two[loss] == (None if one[loss] is None else pytest.approx(one[loss], abs=1e-5)), loss
+    both, ends = load_file(together / f"{name}.0.safetensors"), replica_runs.weights(alone)
+    learnt = [key for key in ends if not torch.equal(ends[key], before[key])]
+    apart, moved = (torch.cat([(ends[key] - other[key]).abs().flatten() for key in learnt]) for other in (both, before))
+    assert (moved > 1e-3).float().mean() > 0.1  # many words occur in no text
+    # the true gradient of a key's bias is zero, and Adam makes whole steps of its rounding
+    assert (apart > 1e-4).float().mean() < 0.01
+    assert all(torch.equal(both[key], before[key]) for key in before if key not in learnt)
+
+
+@pytest.mark.parametrize("name", [*replica_runs.RUNS, "again"])
+def test_both_processes_hold_the_same_bits(together, name):
+    one, two = (load_file(together / f"{name}.{rank}.safetensors") for rank in (0, 1))
+    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_killed_run_of_two_ends_as_one_that_was_not(together):
+    whole, again = (load_file(together / f"{name}.0.safetensors") for name in ("joint", "again"))
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+    for one, two in zip(rows(together / "joint"), rows(together / "again" / "joint"), strict=True):
+        assert {**one, "seconds": 0, "questions_per_second": 0} == {**two, "seconds": 0, "questions_per_second": 0}
+
+
+def test_every_question_is_taken_by_one(together):
+    one, two = (json.loads((together / f"shares.{rank}.json").read_text()) for rank in (0, 1))
+    assert [a + b for a, b in zip(one, two, strict=True)] == [[0, 1, 2, 3, 4], [0, 1]]
+
+
+def test_a_job_on_two_is_the_job_on_one(tmp_path):
+    """From files to files, by the way that the rule takes."""
+    material = tiny.material(tmp_path / "material")
+    for split in records.SPLITS:
+        records.write_questions(tmp_path / f"{split}.jsonl", miniature.questions(tiny.WORLD)[split])
+    models.reader("falcon_alibi").save(tmp_path / "reader")
+    tiny.bert().save(tmp_path / "retriever")
+    given = {name: str(tmp_path / "material" / f"{name}.npy") for name in ("tokens", "offsets")}
+    given |= {name: str(tmp_path / name) for name in ("reader", "retriever")}
+    given |= {split: str(tmp_path / f"{split}.jsonl") for split in records.SPLITS}
+    given |= {"passages": str(tmp_path / "material" / "passages.arrow")}
+    given |= {"shards": [str(tmp_path / "material" / "shard-0.npy")]}
+    params = {
+        "experiment": {"architecture": "decoder_only", "train": ["reader", "retriever"], "signal": "attention"},
+        "training": Training(learning_rate=5e-4, steps=2, batch_size=4, refresh_every=2).model_dump(),
+        "distillation": Distillation(tau_gold=0.3).model_dump(),
+        "retrieval": replica_runs.RETRIEVAL.model_dump(),
+        "prompt": {"passage_max_tokens": 80, "answer_max_tokens": 6},
+        "precision": "float32",
+    }
+    logs, found = [], []
+    for processes in (1, 2):
+        folder = tmp_path / f"on{processes}"
+        folder.mkdir()
+        paths = {"checkpoint": str(folder / "checkpoint"), "log": str(folder / "log.jsonl")}
+        paths |= {"retrieved": str(folder / "retrieved.parquet")}
+        train_on(processes, {"input": given, "params": params, "wildcards": {"seed": "0"}, **paths}, 2)
+        logs.append(rows(folder))
+        assert sorted(path.name for path in folder.iterdir()) == ["checkpoint", "log.jsonl", "retrieved.parquet"]
+        parts = sorted(path.name for path in (folder / "checkpoint").iterdir())
+        assert parts == ["provenance.json", "reader", "retriever"]
+        found.append(records.read_retrieved(folder / "retrieved.parquet", len(material.corpus)))
+    assert found[0].shape == (len(material.questions["test"]), replica_runs.RETRIEVAL.k)
+    assert np.mean(found[0] == found[1]) > 0.95
+    assert logs[1][-1]["reader_loss"] == pytest.approx(logs[0][-1]["reader_loss"], abs=1e-5)
+    assert logs[1][-1]["retriever_loss"] == pytest.approx(logs[0][-1]["retriever_loss"], abs=1e-5)
+
+
+def test_a_run_that_another_job_trains_is_left_alone(tmp_path):
+    job = {"input": {"reader": "a", "retriever": "b"}, "params": {"experiment": {"train": []}}}
+    other = FileLock(tmp_path / ".busy")
+    with other, pytest.raises(InputError, match=rf"{tmp_path.name}: another job trains this run; wait"):
+        train_on(1, job | {"log": str(tmp_path / "log.jsonl")}, 1)
+    assert list(tmp_path.iterdir()) in ([], [tmp_path / ".busy"])
+
+
+def test_a_job_that_is_ended_ends_its_processes(tmp_path):
+    """SIGTERM, as a scheduler sends it: two that trained on would write into a run that is started again."""
+    (tmp_path / "waits.py").write_text(
+        "import os, sys, time\nprint('pid', os.getpid(), file=sys.stderr, flush=True)\ntime.sleep(60)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", "from attention_distillation import runtime; runtime.launch('waits', 'x', 2, 2)"],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{WORKFLOW}"},
+    )  # fmt: skip
+    pids = []
+    while len(pids) < 2:
+        if found := re.match(r"pid (\d+)", parent.stderr.readline()):
+            pids.append(int(found[1]))
+    parent.terminate()
+    assert parent.wait(60) == 143
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and any(psutil.pid_exists(pid) for pid in pids):
+        time.sleep(0.1)
+    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+
+
+def test_what_fails_in_a_process_is_told_and_fails_the_job(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        runtime.launch("attention_distillation.training.job", tmp_path / "missing.json", 2, 2)
+    told = capsys.readouterr().err
+    assert "No such file or directory" in told and "missing.json" in told

@@ -1,0 +1,225 @@
+"""Targets and losses of the retriever against loops, Atlas's definitions and single forwards, written out here."""
+
+from __future__ import annotations
+
+import math
+import typing
+
+import models
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attention_distillation.models.readers import Encoded, Output
+from attention_distillation.settings import Analysis, Distillation, Experiment
+from attention_distillation.training import signals
+
+SEEDS = st.integers(0, 2**31)
+
+
+def drawn(seed: int, *shape: int, scale: float = 1.0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def softmax(values: list[float]) -> list[float]:
+    top = max(values)
+    powers = [math.exp(value - top) for value in values]
+    return [power / sum(powers) for power in powers]
+
+
+# ------------------------------------------------------------------ passages
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.integers(1, 3), st.integers(1, 6), st.integers(0, 20))
+def test_passage_scores_are_sums_over_own_tokens(seed, batch, k, length):
+    attention = drawn(seed, batch, length).abs()
+    owner = torch.randint(-1, k, (batch, length), generator=torch.Generator().manual_seed(seed))
+    found = signals.passage_scores(attention, owner, k)
+    assert found.shape == (batch, k)
+    for row in range(batch):
+        for passage in range(k):
+            own = [attention[row, t].item() for t in range(length) if owner[row, t] == passage]
+            assert found[row, passage].item() == pytest.approx(math.fsum(own), abs=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.integers(1, 4), st.integers(1, 6), st.floats(0.005, 5))
+def test_distribution_is_atlas_softmax_over_temperature_gold(seed, batch, k, tau):
+    scores = drawn(seed, batch, k, scale=0.1)
+    found = signals.distribution(scores, tau)
+    for row in range(batch):
+        assert found[row].tolist() == pytest.approx(softmax([score / tau for score in scores[row].tolist()]), abs=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.integers(1, 4), st.integers(1, 6), st.integers(1, 40), st.floats(0.1, 3))
+def test_retriever_distribution_is_atlas_score_over_root_d(seed, batch, k, size, theta):
+    questions, passages = drawn(seed, batch, size), drawn(seed + 1, batch, k, size)
+    found = signals.retriever_log_distribution(questions, passages, theta)
+    for row in range(batch):
+        question = questions[row].tolist()
+        scores = [sum(q * n for q, n in zip(question, passages[row, i].tolist(), strict=True)) for i in range(k)]
+        hand = softmax([score / (math.sqrt(size) * theta) for score in scores])
+        assert found[row].exp().tolist() == pytest.approx(hand, abs=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.integers(1, 4), st.integers(1, 6), st.booleans())
+def test_kl_is_a_mean_over_questions_and_a_sum_over_passages(seed, batch, k, certain):
+    target = drawn(seed, batch, k, scale=200.0 if certain else 1.0).softmax(-1)  # 200: zeros in the target
+    log_found = drawn(seed + 1, batch, k).log_softmax(-1)
+    hand = 0.0
+    for row in range(batch):
+        for p, log_q in zip(target[row].tolist(), log_found[row].tolist(), strict=True):
+            hand += p * (math.log(p) - log_q) if p > 0 else 0.0
+    assert signals.kl(target, log_found).item() == pytest.approx(hand / batch, abs=1e-5)
+
+
+def test_kl_by_hand_and_zero_where_equal():
+    target, found = torch.tensor([[0.75, 0.25]]), torch.tensor([[0.5, 0.5]]).log()
+    assert signals.kl(target, found).item() == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    assert signals.kl(target, target.log()).item() == pytest.approx(0, abs=1e-7)
+    assert signals.kl(target.repeat(7, 1), found.repeat(7, 1)).item() == pytest.approx(signals.kl(target, found).item())
+
+
+def test_the_gradient_of_the_loss_is_the_difference_of_the_distributions():
+    questions, passages = drawn(1, 2, 8).requires_grad_(), drawn(2, 2, 3, 8).requires_grad_()
+    target = torch.tensor([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0]])
+    log_found = signals.retriever_log_distribution(questions, passages, 1.0)
+    signals.kl(target, log_found).backward()
+    rise = (log_found.exp() - target).detach() / (math.sqrt(8) * 2)  # ∂KL/∂s, mean over two questions
+    torch.testing.assert_close(passages.grad, rise[..., None] * questions.detach()[:, None])
+    torch.testing.assert_close(questions.grad, torch.einsum("bk,bkd->bd", rise, passages.detach()))
+
+
+def test_signals_and_token_distributions_are_the_words_of_the_settings():
+    words = set(typing.get_args(Experiment.model_fields["signal"].annotation))
+    assert set(signals.SIGNALS) == words - {"none"}
+    words = set(typing.get_args(Analysis.model_fields["token_distribution"].annotation))
+    assert set(signals.TOKEN_DISTRIBUTIONS) == words
+    assert Distillation().tau_gold == 0.01 and Distillation().theta == 1.0  # Atlas's
+
+
+# ------------------------------------------------------------------ signals of a reader
+
+
+@pytest.fixture
+def t5():
+    return models.reader("t5")
+
+
+def units(encoded: Encoded):
+    """(question, passage, its unpadded ids, the answer's ids, its tokens' places in the flat batch, in the passage)."""
+    batch, k, length = encoded.ids.shape
+    for number in range(batch):
+        labels = encoded.labels[number]
+        for passage in range(k):
+            size = int(encoded.mask[number, passage].sum())
+            own = [t for t in range(size) if encoded.passage[number, passage * length + t] == passage]
+            yield number, passage, encoded.ids[number, passage, :size], labels[labels != -100], passage * length, own
+
+
+def single_loss(reader, ids, answer, **inputs):
+    """Mean loss of an answer given one unpadded passage, by transformers' own labels loss."""
+    given = {"input_ids": ids[None]} if ids is not None else inputs
+    return reader.model(**given, labels=answer[None]).loss
+
+
+def test_attention_signal_is_equation_1_of_the_recorded_forward(t5):
+    for reader in (t5, models.reader("falcon_alibi")):
+        encoded = reader.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
+        output = reader(encoded, record=True)
+        found = signals.attention_signal(reader, encoded, output, Distillation(tau_gold=0.3), 3)
+        for number in range(2):
+            sums = [output.token_attention[number][encoded.passage[number] == i].sum().item() for i in range(3)]
+            assert found[number].tolist() == pytest.approx(softmax([total / 0.3 for total in sums]), abs=1e-5)
+        assert not found.requires_grad
+
+
+def test_perplexity_signal_is_k_separate_forwards(t5):
+    encoded = t5.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
+    found = signals.perplexity_signal(t5, encoded, Output(torch.zeros(2), None), Distillation(tau_gold=0.2), 3)
+    losses = [[0.0] * 3 for _ in range(2)]
+    for number, passage, ids, answer, _, _ in units(encoded):
+        losses[number][passage] = single_loss(t5, ids, answer).item()
+    for number in range(2):
+        assert found[number].tolist() == pytest.approx(softmax([-loss / 0.2 for loss in losses[number]]), abs=1e-5)
+        assert max(found[number]) - min(found[number]) > 0.05
+    assert not found.requires_grad
+
+
+def test_perplexity_signal_has_no_dropout_in_training_and_leaves_the_mode(t5):
+    encoded = t5.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
+    empty, distillation = Output(torch.zeros(2), None), Distillation()
+    calm = signals.perplexity_signal(t5.eval(), encoded, empty, distillation, 3)
+    assert not t5.training
+    noisy = signals.perplexity_signal(t5.train(), encoded, empty, distillation, 3)
+    assert t5.training and t5.model.training
+    torch.testing.assert_close(calm, noisy)
+
+
+@pytest.mark.parametrize("name", sorted(signals.SIGNALS))
+def test_no_target_requires_a_gradient_even_while_the_reader_learns(t5, name):
+    t5.train()
+    encoded = t5.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
+    output = t5(encoded, record=name == "attention")
+    assert output.answer_loss.requires_grad
+    target = signals.SIGNALS[name](t5, encoded, output, Distillation(), 3)
+    assert not target.requires_grad and target.grad_fn is None and target.dtype == torch.float32
+    torch.testing.assert_close(target.sum(1), torch.ones(2))
+    assert not signals.distribution(torch.ones(1, 2, requires_grad=True), 1.0).requires_grad
+
+
+# ------------------------------------------------------------------ tokens
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [4, 256])
+def test_occlusion_is_one_token_at_a_time(t5, size):
+    encoded = t5.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
+    found = signals.occlusion(t5, encoded, 0.5, size)
+    hand = torch.zeros(encoded.passage.shape)
+    for number, _, ids, answer, start, own in units(encoded):
+        base = single_loss(t5, ids, answer).item()
+        rises = []
+        for token in own:
+            masked = ids.clone()
+            masked[token] = t5.tokenizer.unk_token_id  # this tokenizer has no mask token
+            rises.append((single_loss(t5, masked, answer).item() - base) / 0.5)
+        for token, share in zip(own, softmax(rises), strict=True):
+            hand[number, start + token] = share
+    torch.testing.assert_close(found, hand, rtol=1e-4, atol=1e-5)
+    assert (found[encoded.passage < 0] == 0).all() and found.max() > 0.2
+    torch.testing.assert_close(found.sum(1), torch.full((2,), 3.0))  # three passages, each a distribution
+
+
+def test_gradient_distribution_is_autograd_by_hand(t5):
+    encoded = t5.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
+    with torch.no_grad():  # as the dump calls it
+        found = signals.input_gradient(t5, encoded, 1.0)
+    hand = torch.zeros(encoded.passage.shape)
+    for number, _, ids, answer, start, own in units(encoded):
+        vectors = t5.model.shared.weight[ids][None].detach().requires_grad_()
+        single_loss(t5, None, answer, inputs_embeds=vectors).backward()
+        sizes = [(vectors.grad[0, t].norm() * vectors[0, t].norm()).item() for t in own]
+        for token, value in zip(own, sizes, strict=True):
+            hand[number, start + token] = value / sum(sizes)
+    torch.testing.assert_close(found, hand, rtol=1e-4, atol=1e-6)
+    assert not found.requires_grad
+    t5.zero_grad()
+    signals.input_gradient(t5, encoded, 1.0)
+    assert all(weight.grad is None for weight in t5.parameters())
+    assert not t5.model.encoder.embed_tokens._forward_hooks
+
+
+def test_alone_keeps_ids_masks_and_answers_and_names_each_passage_the_first(t5):
+    encoded = t5.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
+    own = signals.alone(encoded)
+    for row, (number, passage, ids, answer, _, places) in enumerate(units(encoded)):
+        assert own.ids[row, 0][own.mask[row, 0].bool()].tolist() == ids.tolist()
+        assert own.labels[row][own.labels[row] != -100].tolist() == answer.tolist()
+        assert (own.passage[row] == 0).nonzero().flatten().tolist() == places
+        assert set(own.passage[row].tolist()) <= {-1, 0}
+        assert own.segment[row].tolist() == encoded.segment.view(2, 3, -1)[number, passage].tolist()

@@ -1,0 +1,1 @@
+"""From trained models to answers, attention dumps, token-level numbers and intervals."""

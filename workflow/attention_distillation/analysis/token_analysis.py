@@ -1,0 +1,248 @@
+"""Which tokens of a passage the reader attends to: similarity to a target, nearest tokens, Spearman (Tables 2 to 4).
+
+A *dump* (``attention.parquet``) has a row per token; a *unit* is one retrieved passage of one instance, and
+``units.parquet`` has a row per unit of every run. Both formats are read here, and units are written here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..files import InputError, replacing
+
+TARGETS = ("answer", "question")
+PERCENTILES = (90, 95)
+_DUMP = ("instance", "passage", "attention", "similarity_answer", "similarity_question", "answer_bearing")
+
+
+# ------------------------------------------------------------------ targets
+
+
+def similarity(tokens: np.ndarray, targets: np.ndarray, reduce: str = "max") -> np.ndarray:
+    """Cosine similarity of each token to a target of several tokens (section 3.2, RQ2).
+
+    Args:
+        tokens: (T, d) rows of the reader's input embedding matrix for a passage's tokens.
+        targets: (M, d) rows for the target's tokens: the answer's, or those of the question's nouns.
+        reduce: ``max`` or ``mean`` over the M target tokens.
+
+    Returns:
+        (T,) float64 in [-1, 1]; all NaN where M is 0. A row of zeros has similarity 0 to everything.
+
+    Raises:
+        InputError: ``reduce`` is neither.
+    """
+    if reduce not in ("max", "mean"):
+        raise InputError(f"analysis.similarity: '{reduce}' is neither 'max' nor 'mean'.")
+    tokens, targets = np.asarray(tokens, dtype=np.float64), np.asarray(targets, dtype=np.float64)
+    if not len(targets):
+        return np.full(len(tokens), np.nan)
+
+    def unit_length(rows: np.ndarray) -> np.ndarray:
+        norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+        return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+
+    cosines = np.clip(unit_length(tokens) @ unit_length(targets).T, -1.0, 1.0)
+    return cosines.max(axis=1) if reduce == "max" else cosines.mean(axis=1)
+
+
+@cache
+def _language(kind: str, tagger_dir: str | None):
+    """The spaCy pipeline that finds nouns, without the parts that no part of speech depends on."""
+    import spacy
+
+    if kind == "content_words":
+        return spacy.blank("en")
+    if kind not in ("en_core_web_sm", "world"):
+        raise InputError(f"analysis.nouns: '{kind}' is none of en_core_web_sm, world, content_words.")
+    if tagger_dir is None:
+        raise InputError(f"analysis.nouns: '{kind}' needs the folder of its tagger; or choose content_words.")
+    try:
+        return spacy.load(tagger_dir, exclude=["ner", "lemmatizer", "senter"])  # some words' parts rest on the parser
+    except (OSError, ValueError) as error:
+        fault = str(error).splitlines()[0]
+        raise InputError(
+            f"analysis.nouns: spaCy cannot load '{tagger_dir}' ({fault}); delete the folder, so that it is made again, "
+            "or choose content_words."
+        ) from None
+
+
+def nouns(texts: Sequence[str], kind: str, tagger_dir: str | Path | None = None) -> list[list[tuple[int, int]]]:
+    """Character spans of the nouns of each question, in order.
+
+    ``en_core_web_sm`` and ``world`` take spaCy's NOUN and PROPN; ``content_words``, for where no tagger can be had,
+    takes every word or number that is no stop word.
+
+    Args:
+        texts: questions.
+        kind: ``en_core_web_sm`` or ``world`` (a tagger that the pipeline trained), each at ``tagger_dir``, or
+            ``content_words``.
+
+    Returns:
+        For each text a list of (start, end) with ``text[start:end]`` the noun; empty where it has none.
+
+    Raises:
+        InputError: the tagger is not there (says what to do), or ``kind`` is unknown.
+    """
+    language = _language(kind, None if tagger_dir is None else str(tagger_dir))
+
+    def counts(token) -> bool:
+        if kind == "content_words":
+            return any(letter.isalnum() for letter in token.text) and not token.is_stop
+        return token.pos_ in ("NOUN", "PROPN")
+
+    return [
+        [(token.idx, token.idx + len(token)) for token in document if counts(token)]
+        for document in language.pipe(texts, batch_size=256)
+    ]
+
+
+# ------------------------------------------------------------------ units
+
+
+def _average_ranks(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Ranks from 1 within each group, ties sharing their mean rank; ``group`` is not decreasing."""
+    order = np.lexsort((values, group))
+    ordered, place = values[order], np.arange(len(values))
+    new_group = np.r_[True, group[1:] != group[:-1]][: len(values)]
+    new_run = new_group | np.r_[True, ordered[1:] != ordered[:-1]][: len(values)]
+    first = np.flatnonzero(new_run)
+    last = np.r_[first[1:], len(values)] - 1
+    in_run = np.cumsum(new_run) - 1
+    group_start = np.maximum.accumulate(np.where(new_group, place, 0))
+    ranks = np.empty(len(values))
+    ranks[order] = (first[in_run] + last[in_run]) / 2 - group_start + 1
+    return ranks
+
+
+def _spearman(x: np.ndarray, y: np.ndarray, group: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Spearman's ρ of x and y within each group; NaN where either is constant or the group has under 3 members."""
+    middle = (size[group] + 1) / 2  # exact, so that a constant gives a sum of squares of exactly 0
+    x, y = _average_ranks(x, group) - middle, _average_ranks(y, group) - middle
+    total = [np.bincount(group, product, minlength=len(size)) for product in (x * y, x * x, y * y)]
+    scale = np.sqrt(total[1] * total[2])
+    return np.divide(total[0], scale, out=np.full(len(size), np.nan), where=(scale > 0) & (size >= 3))
+
+
+def _thresholds(ordered: np.ndarray, starts: np.ndarray, size: np.ndarray, percentile: float) -> np.ndarray:
+    """The percentile of each group by numpy's linear rule, bit for bit; ``ordered`` is sorted within groups."""
+    if not len(ordered):
+        return np.full(len(size), np.nan)
+    position = np.maximum(size - 1, 0) * (percentile / 100)
+    below = np.floor(position).astype(np.int64)
+    share = position - below
+    last = len(ordered) - 1  # empty groups point anywhere: nothing compares with their threshold
+    low = ordered[np.minimum(starts + below, last)]
+    high = ordered[np.minimum(starts + np.minimum(below + 1, np.maximum(size - 1, 0)), last)]
+    step = high - low
+    return np.where(share >= 0.5, high - step * (1 - share), low + step * share)
+
+
+def analyse_units(frame: pd.DataFrame, percentiles: Sequence[int] = PERCENTILES) -> pd.DataFrame:
+    """Mean attention to, and Spearman's correlation over, the tokens nearest to each target (section 3.2).
+
+    In each unit attention is normalised to sum 1 over the passage's tokens; a token is *near* where its similarity
+    is at or above the unit's percentile. Spearman correlates attention and similarity over the near tokens.
+
+    Args:
+        frame: one dump, rows in any order: ``instance, passage, attention, similarity_answer,
+            similarity_question`` (NaN where the question has no noun), ``answer_bearing``.
+        percentiles: those of similarity, 0 to 100.
+
+    Returns:
+        A row per unit: ``instance, passage, mass`` (S_i, the sum of its attention), ``answer_bearing``, and for each
+        target and percentile ``attention_<t>_<p>`` (0 to 1; NaN without a target), ``spearman_<t>_<p>`` (NaN where
+        undefined: constant, or under 3 near tokens) and ``nearest_<t>_<p>`` (how many near tokens).
+    """
+    frame = frame.iloc[np.lexsort((frame["passage"], frame["instance"]))]
+    instance, passage = frame["instance"].to_numpy(), frame["passage"].to_numpy()
+    first = np.ones(len(frame), dtype=bool)
+    first[1:] = (instance[1:] != instance[:-1]) | (passage[1:] != passage[:-1])
+    unit, units = np.cumsum(first) - 1, int(first.sum())
+    raw = frame["attention"].to_numpy(dtype=np.float64)
+    mass = np.bincount(unit, raw, minlength=units)
+    share = np.divide(raw, mass[unit], out=np.full(len(raw), np.nan), where=mass[unit] > 0)
+    result = {"instance": instance[first], "passage": passage[first], "mass": mass}
+    result["answer_bearing"] = frame["answer_bearing"].to_numpy(dtype=bool)[first]
+    for target in TARGETS:
+        similar = frame[f"similarity_{target}"].to_numpy(dtype=np.float64)
+        has = ~np.isnan(similar)
+        group, near_to = unit[has], similar[has]
+        size = np.bincount(group, minlength=units)
+        ordered = near_to[np.lexsort((near_to, group))]
+        for percentile in percentiles:
+            threshold = _thresholds(ordered, np.cumsum(size) - size, size, percentile)
+            near = near_to >= threshold[group]
+            members = group[near]
+            count = np.bincount(members, minlength=units)
+            mean = np.bincount(members, share[has][near], minlength=units)
+            name = f"{target}_{percentile}"
+            result[f"attention_{name}"] = np.divide(mean, count, out=np.full(units, np.nan), where=count > 0)
+            # ranks are taken of a_t itself: dividing by the unit's sum could make two values equal
+            result[f"spearman_{name}"] = _spearman(raw[has][near], near_to[near], members, count)
+            result[f"nearest_{name}"] = count.astype(np.int32)
+    return pd.DataFrame(result)
+
+
+# ------------------------------------------------------------------ files
+
+
+def read_dump(path: str | Path) -> tuple[pd.DataFrame, dict]:
+    """One run's dump, only the columns that the analysis needs, and its provenance.
+
+    Raises:
+        InputError: a column is missing, or an attention value is negative or no number.
+    """
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    missing = [name for name in _DUMP if name not in file.schema_arrow.names]
+    if missing:
+        raise InputError(f"{path}: column '{missing[0]}' is missing; delete the file, so that it is dumped again.")
+    table = file.read(columns=list(_DUMP))
+    frame = table.to_pandas()
+    attention = frame["attention"].to_numpy()
+    faulty = ~(np.isfinite(attention) & (attention >= 0))
+    if faulty.any():
+        row = int(np.flatnonzero(faulty)[0])
+        raise InputError(
+            f"{path}, row {row + 1}: attention is {attention[row]}, where 0 or more is needed; "
+            "delete the file, so that it is dumped again."
+        )
+    return frame, json.loads((file.schema_arrow.metadata or {}).get(b"provenance", b"{}"))
+
+
+def write_units(path: str | Path, parts: Iterable[tuple[str, str, int, pd.DataFrame, dict]]) -> None:
+    """Write ``units.parquet`` from (dataset, experiment, seed, units, the dump's provenance), one part a run.
+
+    Values are float32: seven digits of what tables tell with three, in half the room.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    frames, origins = [], {}
+    for dataset, experiment, seed, units, origin in parts:
+        frames.append(units.assign(dataset=dataset, experiment=experiment, seed=np.int32(seed)))
+        origins[f"{dataset}/{experiment}/seed{seed}"] = origin
+    whole = pd.concat(frames, ignore_index=True)
+    whole = whole[["dataset", "experiment", "seed", *frames[0].columns[:-3]]]
+    whole = whole.astype({name: np.float32 for name in whole.select_dtypes(np.float64)})
+    table = pa.Table.from_pandas(whole, preserve_index=False).replace_schema_metadata(
+        {"provenance": json.dumps(origins, sort_keys=True)}
+    )
+    with replacing(path) as part:
+        pq.write_table(table, part, compression="zstd")
+
+
+def read_units(path: str | Path) -> tuple[pd.DataFrame, dict[str, dict]]:
+    """``units.parquet`` (undefined: NaN), and each dump's provenance by ``dataset/experiment/seed<N>``."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    return table.to_pandas(), json.loads(table.schema.metadata[b"provenance"])

@@ -1,0 +1,1 @@
+"""Where passages and questions come from, and the corpus on disk."""

@@ -1,0 +1,66 @@
+"""Archives: unpacked so that nothing leaves the folder, and their faults told in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..files import InputError
+from ..jobs.room import check_disk
+
+
+def unpack(archive: str | Path, folder: str | Path) -> Path:
+    """Unpack a ``.tar``, ``.tar.gz``, ``.zip``, ``.whl`` or ``.gz`` file into ``folder``; returns the folder.
+
+    No member may leave the folder, be a link out of it or a device (tarfile's ``data`` filter, PEP 706; the same is
+    asked of a zip's names).
+
+    Raises:
+        InputError: such a member, a broken archive, another kind of file, or too small a disk.
+    """
+    archive, folder = Path(archive), Path(folder)
+    with sound(archive):
+        if archive.name.endswith((".tar", ".tar.gz", ".tgz")):
+            with tarfile.open(archive) as tar:
+                folder.mkdir(parents=True, exist_ok=True)
+                for member in tar:
+                    if member.name.startswith("/"):  # the filter would strip the slash and go on
+                        raise tarfile.AbsolutePathError(member)
+                    check_disk(folder, member.size)
+                    tar.extract(member, folder, filter="data")
+        elif archive.suffix in (".zip", ".whl"):
+            with zipfile.ZipFile(archive) as file:
+                check_disk(folder, sum(member.file_size for member in file.infolist()))
+                for member in file.infolist():
+                    target = (folder / member.filename).resolve()
+                    kind = member.external_attr >> 28  # 0xA: a symbolic link
+                    if not target.is_relative_to(folder.resolve()) or "\\" in member.filename or kind == 0xA:
+                        raise InputError(f"{archive}: member '{member.filename}' leaves the folder; do not trust it.")
+                file.extractall(folder)
+        elif archive.suffix == ".gz":
+            folder.mkdir(parents=True, exist_ok=True)
+            with gzip.open(archive) as source, open(folder / archive.stem, "wb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+        else:
+            raise InputError(f"{archive}: no archive that can be unpacked (.tar, .tar.gz, .zip, .whl, .gz).")
+    return folder
+
+
+@contextlib.contextmanager
+def sound(path: Path) -> Iterator[None]:
+    """Faults of a compressed or packed file as one line that names it."""
+    try:
+        yield
+    except tarfile.FilterError as error:
+        raise InputError(f"{path}: {error}; the archive would write outside its folder: do not trust it.") from None
+    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        reason = str(error).partition(":\n")[0]
+        raise InputError(f"{path}: broken ({reason}); delete it to download it again.") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason}); delete it to download it again.") from None

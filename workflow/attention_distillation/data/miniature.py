@@ -1,0 +1,212 @@
+"""A generated world: things with names that many share, one fact a passage, asked for in other words.
+
+Every entity (a person in the ``nq`` world, a work in the ``triviaqa`` world) has one passage for each relation, and
+shares each of its two names with others, so that a name alone finds neither the entity nor the passage. A question
+names the relation by words that its passage does not use. An answer is three words of one pool, so that other
+passages hold parts of it and its later words can only be copied. Around its fact a passage says what any passage
+might say, so that it has about 45 tokens and the nearest 5 % of them are three: fewer have no rank correlation.
+
+Evaluation worlds are made once, from their seed; :func:`fresh_facts` draws new ones without end, for pretraining.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import yaml
+
+from ..files import InputError
+from ..records import Passage, Question
+from ..settings import WORKFLOW, World
+
+
+@dataclass(frozen=True)
+class Relation:
+    """One kind of fact: ``text`` tells it, ``question`` asks for it; ``{n}`` is the entity, ``{v}`` the value.
+
+    ``paraphrase`` tells it in the question's words. No passage says it; it is what a language model knows of language.
+    """
+
+    text: str
+    question: str
+    paraphrase: str
+
+
+_DATA = yaml.safe_load((WORKFLOW / "reference" / "worlds.yaml").read_text(encoding="utf-8"))
+FIRST_NAMES, LAST_NAMES = _DATA["first_names"].split(), _DATA["last_names"].split()
+ADJECTIVES, NOUNS, VALUE_WORDS = (_DATA[key].split() for key in ("adjectives", "nouns", "values"))
+RELATIONS = {variant: [Relation(**relation) for relation in told] for variant, told in _DATA["relations"].items()}
+ASIDES: dict[str, list[str]] = _DATA["asides"]
+PARTS_OF_SPEECH: dict[str, str] = {
+    **dict.fromkeys(FIRST_NAMES + LAST_NAMES + VALUE_WORDS, "PROPN"),
+    **dict.fromkeys(ADJECTIVES, "ADJ"),
+    **dict.fromkeys(NOUNS, "NOUN"),
+    **{word: part for part, words in _DATA["parts_of_speech"].items() for word in words.split()},
+}
+
+PROMPT_WORDS = ["question", "title", "context", "answer"]
+
+
+def words() -> list[str]:
+    """Every word of both worlds and of the prompt, sorted."""
+    return sorted({*PARTS_OF_SPEECH, *PROMPT_WORDS})
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A told fact: a passage's title and text, which says among other things ``statement value .``
+
+    ``paraphrase value .`` says the same in the question's words.
+    """
+
+    title: str
+    text: str
+    statement: str
+    paraphrase: str
+    value: str
+    question: str
+
+
+def _name(variant: str, first: int, last: int) -> str:
+    if variant == "nq":
+        return f"{FIRST_NAMES[first]} {LAST_NAMES[last]}"
+    return f"the {ADJECTIVES[first]} {NOUNS[last]}"
+
+
+def _fact(rng: np.random.Generator, variant: str, relation: Relation, name: str, value: str, asides: int = 2) -> Fact:
+    """The fact, told among asides: first, between them or last."""
+    statement, paraphrase = (
+        told.format(n=name, v="\0").split("\0")[0].strip() for told in (relation.text, relation.paraphrase)
+    )
+    sentences = [ASIDES[variant][place] for place in rng.choice(len(ASIDES[variant]), asides, replace=False)]
+    sentences.insert(rng.integers(asides + 1), relation.text.format(n=name, v=value))
+    return Fact(name, " ".join(sentences), statement, paraphrase, value, relation.question.format(n=name))
+
+
+def _values(rng: np.random.Generator, count: int) -> list[str]:
+    """``count`` different values of three different words each."""
+    values: dict[str, None] = {}
+    while len(values) < count:
+        values[" ".join(rng.choice(VALUE_WORDS, 3, replace=False))] = None
+    return list(values)
+
+
+def _names(rng: np.random.Generator, variant: str, count: int) -> list[str]:
+    firsts, lasts = (FIRST_NAMES, LAST_NAMES) if variant == "nq" else (ADJECTIVES, NOUNS)
+    if count > len(firsts) * len(lasts):
+        raise InputError(f"world.people: {count} in world {variant}, and there are {len(firsts) * len(lasts)} names.")
+    pairs = rng.choice(len(firsts) * len(lasts), count, replace=False)
+    return [_name(variant, pair // len(lasts), pair % len(lasts)) for pair in pairs]
+
+
+def facts(world: World) -> list[Fact]:
+    """All the facts of an evaluation world, entity by entity."""
+    rng = np.random.default_rng([world.seed, 7])
+    relations = RELATIONS[world.variant]
+    names = _names(rng, world.variant, world.people)
+    values = iter(_values(rng, len(names) * len(relations)))
+    return [_fact(rng, world.variant, relation, name, next(values)) for name in names for relation in relations]
+
+
+def passages(world: World) -> Iterator[Passage]:
+    """The world's knowledge base, in shuffled order."""
+    told = facts(world)
+    for row, place in enumerate(np.random.default_rng([world.seed, 8]).permutation(len(told))):
+        yield Passage(str(row), told[place].title, told[place].text)
+
+
+def questions(world: World) -> dict[str, list[Question]]:
+    """Train, dev and test questions; no two splits ask for one fact.
+
+    The ``triviaqa`` world counts a shorter alias too, as TriviaQA counts many.
+
+    Raises:
+        InputError: more questions are asked for than there are facts.
+    """
+    told = facts(world)
+    asked = world.train + world.dev + world.test
+    if asked > len(told):
+        raise InputError(f"world {world.variant}: {asked} questions of {len(told)} facts; lower train, dev or test.")
+    order = np.random.default_rng([world.seed, 9]).permutation(len(told))[:asked]
+    ends = np.cumsum([world.train, world.dev, world.test])
+    splits = {}
+    for split, places in zip(("train", "dev", "test"), np.split(order, ends[:-1]), strict=True):
+        splits[split] = []
+        for number, place in enumerate(places):
+            fact = told[place]
+            alias = [fact.value.split(" ", 1)[1]] if world.variant == "triviaqa" else []
+            splits[split].append(
+                Question(f"{world.variant}-{split}-{number}", fact.question, [fact.value, *alias], fact.value)
+            )
+    return splits
+
+
+def fresh_facts(rng: np.random.Generator, count: int, asides: int = 2) -> list[Fact]:
+    """``count`` facts of a world drawn anew: two or three entities of one kind that share names, all values new."""
+    variant = ("nq", "triviaqa")[rng.integers(2)]
+    relations = RELATIONS[variant]
+    firsts, lasts = (40, 60)
+    base = rng.integers(firsts), rng.integers(lasts)
+    names = {
+        _name(variant, *base),
+        _name(variant, base[0], rng.integers(lasts)),
+        _name(variant, rng.integers(firsts), base[1]),
+    }
+    pairs = [(name, relation) for name in sorted(names) for relation in relations]
+    values = _values(rng, count)
+    picks = rng.choice(len(pairs), count, replace=False)
+    return [
+        _fact(rng, variant, pairs[pick][1], pairs[pick][0], value, asides)
+        for pick, value in zip(picks, values, strict=True)
+    ]
+
+
+def fresh_article(rng: np.random.Generator) -> str:
+    """Four facts of a new entity in one text, with few asides: what the retriever's crops are taken from."""
+    variant = ("nq", "triviaqa")[rng.integers(2)]
+    name = _names(rng, variant, 1)[0]
+    relations = rng.permutation(len(RELATIONS[variant]))[:4]
+    values = _values(rng, len(relations))
+    told = [
+        _fact(rng, variant, RELATIONS[variant][relation], name, value, asides=int(rng.integers(2)))
+        for relation, value in zip(relations, values, strict=True)
+    ]
+    return " ".join(fact.text for fact in told)
+
+
+def train_tagger(folder: str, *, seed: int = 0, sentences: int = 400) -> float:
+    """Train spaCy's tagger on the worlds' own part-of-speech labels; returns its accuracy on sentences unseen.
+
+    Args:
+        folder: where the pipeline is written (``spacy.load(folder)``).
+    """
+    import random
+
+    import spacy
+    from spacy.tokens import Doc
+    from spacy.training import Example
+
+    rng = np.random.default_rng([seed, 11])
+    random.seed(seed)
+    spacy.util.fix_random_seed(seed)
+    tagger = spacy.blank("en")
+    tagger.add_pipe("morphologizer")
+
+    def example(sentence: str) -> Example:
+        tokens = tagger.make_doc(sentence)
+        tags = [PARTS_OF_SPEECH.get(token.text, "X") for token in tokens]
+        spaces = [bool(token.whitespace_) for token in tokens]
+        return Example(tokens, Doc(tagger.vocab, words=[token.text for token in tokens], spaces=spaces, pos=tags))
+
+    texts = [text for _ in range(sentences) for fact in fresh_facts(rng, 2) for text in (fact.question, fact.text)]
+    examples = [example(text) for text in texts]
+    held_out, training = examples[:100], examples[100:]
+    tagger.initialize(lambda: training)
+    for _ in range(2):
+        random.shuffle(training)
+        for batch in spacy.util.minibatch(training, 32):
+            tagger.update(batch)
+    tagger.to_disk(folder)
+    return float(tagger.evaluate(held_out)["pos_acc"])

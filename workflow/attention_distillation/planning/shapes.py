@@ -1,0 +1,129 @@
+"""What a model's shape costs: operations and memory traffic of a forward and of a training step, without loading it.
+
+``model_type`` and the sizes are those of a config.json. Operations are those of matrix products and of attention; what
+else a model does is small beside them at the sizes where a plan matters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from ..files import InputError, read_json
+from ..jobs.room import weights
+from ..settings import WORKFLOW, Pretraining
+
+WORLD_WORDS = 541  # of the word-level tokenizer that a generated world's models have
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model's sizes.
+
+    Attributes:
+        parameters: all its weights.
+        context_weights: those that every token of the context is multiplied with.
+        answer_weights: those that an answer's token is multiplied with: all of a decoder-only model and its head, the
+            decoder's own of a T5.
+        layers: of the encoder, or of the only stack.
+        width: of attention, all heads together.
+        size: of a hidden state: a retriever's d_emb.
+        vocabulary: of the tokenizer.
+        download_bytes: of the published weights; 0 where nothing is fetched.
+    """
+
+    parameters: int
+    context_weights: int
+    answer_weights: int
+    layers: int
+    width: int
+    size: int
+    vocabulary: int
+    download_bytes: float = 0
+
+    def read_flops(self, tokens: int, span: int) -> float:
+        """Operations to read ``tokens`` tokens that attend to each other in spans of ``span``."""
+        return 2 * self.context_weights * tokens + 4 * self.layers * self.width * tokens * span
+
+    def answer_flops(self, answer: int, context: int) -> float:
+        """Operations of ``answer`` tokens that attend to ``context`` tokens."""
+        return 2 * self.answer_weights * answer + 4 * self.layers * self.width * answer * context
+
+
+def of_config(config: dict, parameters: int | None = None, download_bytes: float = 0) -> Shape:
+    """The shape that a config.json states; ``parameters`` are added up where they are not known.
+
+    Raises:
+        InputError: it states no sizes.
+    """
+
+    def stated(*names: str) -> int:
+        for name in names:
+            if config.get(name):
+                return int(config[name])
+        raise InputError(f"a model's config has none of {', '.join(names)}: no plan can be made for it.")
+
+    size, vocabulary = stated("d_model", "hidden_size", "n_embd"), stated("vocab_size")
+    layers = stated("num_layers", "num_hidden_layers", "n_layer")
+    embeddings = vocabulary * size
+    if config["model_type"] == "t5":
+        width, d_ff = stated("num_heads") * stated("d_kv"), stated("d_ff")
+        products = 3 if "gated" in config.get("feed_forward_proj", "") else 2
+        attention, feed_forward = 4 * size * width, products * size * d_ff
+        encoder = layers * (attention + feed_forward)
+        decoder = stated("num_decoder_layers", "num_layers") * (2 * attention + feed_forward)
+        keys = stated("num_decoder_layers", "num_layers") * 2 * size * width  # of the context, for cross-attention
+        tables = embeddings * (1 if config.get("tie_word_embeddings", True) else 2)
+        total = parameters or encoder + decoder + tables
+        return Shape(
+            total, encoder + keys, decoder - keys + embeddings, layers, width, size, vocabulary, download_bytes
+        )
+    positions = config.get("max_position_embeddings", 0) * size if config["model_type"] == "bert" else 0
+    tables = positions + embeddings * (1 if config.get("tie_word_embeddings", True) else 2)
+    total = parameters or 12 * layers * size * size + tables
+    context = total - tables
+    return Shape(total, context, context + embeddings, layers, size, size, vocabulary, download_bytes)
+
+
+@cache
+def _published() -> dict:
+    return yaml.safe_load((WORKFLOW / "reference" / "models.yaml").read_text(encoding="utf-8"))
+
+
+def of_model(given: str | None, kind: str, fetched: str | Path, pretraining: Pretraining | None, world: bool) -> Shape:
+    """The shape of a scale's model: from its directory, else as published, else as it is to be pretrained.
+
+    Args:
+        given: a directory or a hub id, or None where it is pretrained here.
+        kind: ``reader``, ``encoder_decoder`` or ``retriever``.
+        fetched: where the workflow lays it.
+        pretraining: how a small model is made.
+        world: the corpus is a generated world, whose tokenizer is a list of words.
+
+    Raises:
+        InputError: a hub model that is neither here nor in the table.
+    """
+    for folder in filter(None, (given, fetched)):
+        config = Path(folder) / "config.json"
+        if config.exists():
+            return of_config(read_json(config), weights(folder) or None)
+    if given is not None:
+        if given not in _published():
+            raise InputError(
+                f"models.{kind}: nothing is known of the size of '{given}': fetch it (snakemake --cores 1 {fetched}) "
+                "or add it to workflow/reference/models.yaml."
+            )
+        row = dict(_published()[given])
+        return of_config(row, row["parameters"], row["download_bytes"])
+    width, heads = pretraining.hidden_size, pretraining.heads
+    sizes = {"vocab_size": WORLD_WORDS if world else pretraining.vocabulary}
+    if kind == "encoder_decoder":
+        layers = {"num_layers": pretraining.layers, "num_decoder_layers": pretraining.layers}
+        shape = {"d_model": width, "num_heads": heads, "d_kv": width // heads, "d_ff": 2 * width}
+        return of_config({"model_type": "t5", "feed_forward_proj": "gated-gelu", **sizes, **layers, **shape})
+    model_type, positions = ("bert", 512) if kind == "retriever" else ("falcon", 0)
+    shape = {"hidden_size": width, "num_hidden_layers": pretraining.layers, "max_position_embeddings": positions}
+    return of_config({"model_type": model_type, **sizes, **shape})

@@ -1,0 +1,1 @@
+"""What people read: tables, figures, verdicts on the claims; no torch."""

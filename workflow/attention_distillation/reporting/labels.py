@@ -1,0 +1,72 @@
+"""Words for tables, figures and claims: titles of experiments and datasets, names of measures. Imports nothing heavy,
+so that the Snakefile can ask for the labels of a run."""
+
+from __future__ import annotations
+
+from ..settings import MAIN, Run
+
+BASELINE = "checkpoint"  # the initial models, trained on nothing
+STATISTICS = {"em": "EM", "f1": "F1", "hr_at_5": "HR@5", "attention": "attention", "spearman": "Spearman"}
+
+_PAPER_TITLES = {
+    "checkpoint": "Off-the-shelf Checkpoint",
+    "off_the_shelf": "Off-the-shelf Distillation",
+    "step1": "Fine-tuned Distillation (Step1)",
+    "step2": "Fine-tuned Distillation (Step2)",
+    "atlas": "Atlas-large Distillation",
+    "perplexity": "Perplexity Distillation",
+}
+PUBLISHED = {
+    "scale": "published",
+    "seeds": [],
+    "experiments": _PAPER_TITLES,
+    "datasets": {"nq": "NQ", "triviaqa": "TriviaQA"},
+    "decoder_only": list(MAIN[:4]),
+    "k": 5,
+}
+
+
+def labels(run: Run) -> dict:
+    """What a table or figure needs to know of a run, as plain JSON-able data.
+
+    Returns:
+        ``scale`` its name, ``seeds``, ``experiments`` and ``datasets`` (name to title, in the order to show; the
+        paper's experiments are there even where the run leaves them out, to be told as not run), ``decoder_only``
+        (names of experiments) and ``k`` (passages a question).
+    """
+    known = run.scale.experiments
+
+    def decoder_only(name: str) -> bool:
+        return known[name].architecture == "decoder_only" if name in known else name in PUBLISHED["decoder_only"]
+
+    shown = [*MAIN, *(name for name in run.experiments if name not in MAIN)]
+    return {
+        "scale": run.scale.name,
+        "seeds": list(run.seeds),
+        "experiments": {name: known[name].title if name in known else _PAPER_TITLES[name] for name in shown},
+        "datasets": {name: run.scale.datasets[name].title for name in run.datasets},
+        "decoder_only": [name for name in shown if decoder_only(name)],
+        "k": run.scale.retrieval.k,
+    }
+
+
+def with_k(text: str, labels: dict) -> str:
+    """The hit rate in ``text`` as it is called at this run's k."""
+    return text.replace("HR@5", f"HR@{labels['k']}")
+
+
+def measure(statistic: str, target: str = "", percentile: str = "") -> str:
+    """``answer-related attention (p90)`` and the like."""
+    words = STATISTICS.get(statistic.removesuffix("_std"), statistic)
+    if target:
+        words = f"{target}-related {words}"
+    if statistic.endswith("_std"):
+        words = f"spread (std) of {words}"
+    if percentile:
+        words += " (p" + " - p".join(percentile.split(" - ")) + ")"
+    return words
+
+
+def named(experiment: str, titles: dict[str, str]) -> str:
+    """The title of an experiment, or of a difference ``a - b`` of two."""
+    return " − ".join(titles.get(name, name) for name in experiment.split(" - "))

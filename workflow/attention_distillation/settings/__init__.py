@@ -1,0 +1,55 @@
+"""Config and scales: ``config.yaml`` is what a user changes, ``workflow/scales/<scale>.yaml`` holds every number.
+
+=============  ====================================================================
+``schema``     what a scale may say, key by key
+``graph``      which experiment starts from which
+``loading``    what a user writes; config laid over a scale
+``validation`` errors that name the key, and the one that was probably meant
+=============  ====================================================================
+"""
+
+from .graph import UNTRAINED
+from .loading import Config, Custom, Run, load, merged, read_scale, schemas
+from .schema import (
+    MAIN,
+    MODEL_KINDS,
+    WORKFLOW,
+    Analysis,
+    Compute,
+    Corpus,
+    Distillation,
+    Experiment,
+    ModelKind,
+    Pretraining,
+    Prompt,
+    Retrieval,
+    Scale,
+    Training,
+    World,
+)
+
+__all__ = [
+    "MAIN",
+    "MODEL_KINDS",
+    "UNTRAINED",
+    "WORKFLOW",
+    "Analysis",
+    "Compute",
+    "Config",
+    "Corpus",
+    "Custom",
+    "Distillation",
+    "Experiment",
+    "ModelKind",
+    "Pretraining",
+    "Prompt",
+    "Retrieval",
+    "Run",
+    "Scale",
+    "Training",
+    "World",
+    "load",
+    "merged",
+    "read_scale",
+    "schemas",
+]

@@ -1,0 +1,318 @@
+"""What a scale may say: every key typed, described and checked, unknown ones refused (:class:`Scale`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from ..records import SPLITS
+from . import graph
+from .graph import UNTRAINED, Part
+from .validation import Strict, did_you_mean, lines
+
+MAIN = ("checkpoint", "off_the_shelf", "step1", "step2", "atlas", "perplexity")
+WORKFLOW = Path(__file__).resolve().parents[2]
+ModelKind = Literal["reader", "encoder_decoder", "retriever"]
+MODEL_KINDS = get_args(ModelKind)
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Order = Literal["ranked", "reversed", "shuffled"]
+Nouns = Literal["en_core_web_sm", "world", "content_words"]
+
+
+# ------------------------------------------------------------------ data
+
+
+class World(Strict):
+    """A generated world: people with one-fact passages, asked for in other words (module ``miniature``)."""
+
+    variant: Literal["nq", "triviaqa"] = Field(description="which of the two worlds: how facts are told and asked")
+    people: Count = Field(220, description="people in the world; each has one passage for each relation")
+    train: Count = Field(720, description="training questions")
+    dev: Count = Field(100, description="validation questions")
+    test: Count = Field(500, description="test questions")
+    seed: Natural = Field(1, description="seed of the world; readers are pretrained on other seeds")
+
+
+class Corpus(Strict):
+    """A knowledge base D."""
+
+    world: World | None = Field(None, description="a generated world")
+    passages: str | None = Field(None, description="a user's file (.jsonl, .tsv, .parquet): id, title, text")
+    source: str | None = Field(None, description="a row of workflow/reference/sources.csv")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Corpus:
+        if sum(origin is not None for origin in (self.world, self.passages, self.source)) != 1:
+            raise ValueError("give exactly one of world, passages, source")
+        return self
+
+
+class Dataset(Strict):
+    """Questions with their splits, and the corpus that they are asked of."""
+
+    title: str = Field(description="as it is written in tables")
+    corpus: str = Field(description="a name under 'corpora'")
+    questions: dict[Literal["train", "dev", "test"], str] | None = Field(
+        None, description="files of a user's own questions; absent for a generated world"
+    )
+    source: Literal["nq", "triviaqa"] | None = Field(None, description="the public dataset, by the sources table")
+
+    @model_validator(mode="after")
+    def _all_splits(self) -> Dataset:
+        if self.questions is not None and set(self.questions) != set(SPLITS):
+            raise ValueError(f"questions needs all of {', '.join(SPLITS)}")
+        return self
+
+
+class Pretraining(Strict):
+    """How small models are made where no checkpoint is given."""
+
+    hidden_size: Count = 128
+    layers: Count = 2
+    heads: Count = 4
+    vocabulary: Count = Field(8000, description="size of the tokenizer trained on a user's corpus; worlds have theirs")
+    steps: dict[ModelKind, Count]
+    batch_size: dict[ModelKind, Count]
+    learning_rate: dict[ModelKind, Positive]
+    theta: Positive = Field(
+        1.0, description="retriever: temperature of its contrastive loss, beside √d; then folded into its weights"
+    )
+    seed: Natural = 1
+
+
+class Models(Strict):
+    """Where each model starts: a directory, or a hub id that the sources table pins; null: pretrained here."""
+
+    reader: str | None = Field(None, description="decoder-only causal LM: a directory or a hub id")
+    encoder_decoder: str | None = Field(None, description="T5: a directory or a hub id")
+    retriever: str | None = Field(None, description="BERT encoder: a directory or a hub id")
+    pretraining: Pretraining | None = Field(None, description="needed where a model above is null")
+
+    @model_validator(mode="after")
+    def _origin(self) -> Models:
+        missing = [kind for kind in MODEL_KINDS if getattr(self, kind) is None]
+        if missing and self.pretraining is None:
+            raise ValueError(f"{missing[0]} is neither given nor to be pretrained: name it, or set 'pretrain: true'")
+        return self
+
+
+# ------------------------------------------------------------------ method
+
+
+class Retrieval(Strict):
+    """Passages to vectors, vectors to the k nearest."""
+
+    k: Count = Field(5, description="passages retrieved for a question (paper: 5)")
+    index: Literal["exact", "ivfpq"] = Field("exact", description="exact inner product, or IVF-PQ with recall stated")
+    lists: Count = Field(64, description="ivfpq: inverted lists")
+    probes: Count = Field(8, description="ivfpq: lists searched")
+    code_bytes: Count = Field(16, description="ivfpq: bytes a vector")
+    shards: Count = Field(1, description="embedding jobs that share the corpus")
+    dtype: Literal["float32", "float16"] = Field("float32", description="of the stored embeddings")
+    batch_tokens: Count = Field(16384, description="tokens a batch when embedding, padding included")
+    passage_max_tokens: Count = Field(200, description="retriever's input, title and text [Atlas]")
+    question_max_tokens: Count = Field(40, description="retriever's input, question [Atlas]")
+
+
+class Distillation(Strict):
+    """The choices of the method that an experiment may change (the controls do)."""
+
+    tau_gold: Positive = Field(0.01, description="temperature of the target distribution [Atlas: 0.01]")
+    theta: Positive = Field(1.0, description="temperature θ of eq. 2, beside √d [Atlas: 0.01]")
+    value_norm: bool = Field(True, description="weigh attention by ‖v‖ (eq. 1)")
+    passage_order: Order = Field("ranked", description="order of passages in the prompt")
+    context: Literal["retrieved", "gold", "none"] = Field(
+        "retrieved", description="retrieved; gold: an answer-bearing passage is forced in; none: closed book"
+    )
+
+
+class Prompt(Strict):
+    """Lengths, in the reader's tokens."""
+
+    passage_max_tokens: Count = Field(128, description="one passage's prompt: question, title, text (paper: 128)")
+    answer_max_tokens: Count = Field(32, description="the answer, its end included (paper: 32)")
+
+
+class Analysis(Strict):
+    """Token-level analysis."""
+
+    instances: Count = Field(1000, description="test questions analysed, drawn by seed (paper: 1000)")
+    nouns: Nouns = Field("en_core_web_sm", description="who finds a question's nouns; every output says which")
+    token_distribution: Literal["occlusion", "gradient"] = Field(
+        "occlusion", description="token-level 'perplexity distribution' of the perplexity experiment"
+    )
+    tau_token: Positive = Field(1.0, description="temperature of that distribution")
+    similarity: Literal["max", "mean"] = Field("max", description="over the target's tokens")
+    bootstrap: Count = Field(2000, description="bootstrap replicates behind each interval")
+
+
+class Training(Strict):
+    """Appendix E, for one experiment and dataset."""
+
+    learning_rate: Positive
+    retriever_learning_rate: Positive | None = Field(None, description="beside a reader that learns at another")
+    steps: Count
+    warmup_steps: Natural = 0
+    batch_size: Count = Field(1, description="questions a step, over all replicas (paper: 1)")
+    accumulate: Count = Field(1, description="parts a batch is split into, to save memory")
+    refresh_every: Count = Field(description="steps between log rows; each refreshes the index and saves the state")
+    validation_questions: Count = Field(500, description="dev questions behind the HR@5 of a log row")
+
+    @model_validator(mode="after")
+    def _warm_before_the_end(self) -> Training:
+        if self.warmup_steps > self.steps:  # the rate would never be reached, and the rate is what decides
+            raise ValueError(f"warmup_steps: {self.warmup_steps} of {self.steps} steps; lower it")
+        return self
+
+    def rate_of(self, part: str) -> float:
+        """The learning rate of ``reader`` or ``retriever``."""
+        return part == "retriever" and self.retriever_learning_rate or self.learning_rate
+
+
+class Experiment(Strict):
+    """One row of the method's table of experiments."""
+
+    title: str = Field(description="as it is written in tables")
+    control: bool = Field(False, description="not in the paper; made by the target 'controls'")
+    architecture: Literal["decoder_only", "encoder_decoder"] = "decoder_only"
+    reader: str = Field("initial", description="'initial' or the experiment whose reader it starts from")
+    retriever: str = Field("initial", description="'initial', 'random' or the experiment it starts from")
+    train: list[Literal["reader", "retriever"]] = Field(default_factory=list, description="what is trained")
+    signal: Literal["attention", "perplexity", "none"] = Field("none", description="what the retriever learns from")
+    analysis: Literal["attention", "perplexity"] = Field("attention", description="token distribution analysed")
+    distillation: dict[str, str | float | bool] = Field(
+        default_factory=dict, description="keys of 'distillation' that differ here"
+    )
+    training: dict[str, Training] = Field(default_factory=dict, description="by dataset, or 'default'")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        if ("retriever" in self.train) != (self.signal != "none"):
+            raise ValueError("a retriever is trained exactly where there is a signal")
+        if self.train and not self.training:
+            raise ValueError("'train' is not empty: give 'training'")
+        for dataset, training in self.training.items():
+            if training.retriever_learning_rate and set(self.train) != {"reader", "retriever"}:
+                raise ValueError(
+                    f"training.{dataset}.retriever_learning_rate: it is for a retriever that is trained beside a "
+                    f"reader; 'train' has {' and '.join(self.train) or 'neither'}, whose rate is learning_rate"
+                )
+        return self
+
+
+class Compute(Strict):
+    """How the machine is used; no result depends on it beyond rounding."""
+
+    train_threads: Count = 1
+    embed_threads: Count = 1
+    evaluate_threads: Count = 1
+    batch_size: Count = Field(16, description="questions a batch in generation and analysis")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16 only where there is a GPU")
+    gpus: Natural = Field(0, description="GPUs that share a training batch; any other job that runs a model takes one")
+    device: str = Field("cpu", description="what 'snakemake plan' plans for: a row of workflow/reference/devices.yaml")
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        known = yaml.safe_load((WORKFLOW / "reference" / "devices.yaml").read_text(encoding="utf-8"))
+        if name not in known:
+            raise ValueError(f"there is no device '{name}'{did_you_mean(name, known)}")
+        return name
+
+
+class Scale(Strict):
+    """All the numbers of one scale."""
+
+    name: str
+    description: str
+    corpora: dict[str, Corpus]
+    datasets: dict[str, Dataset]
+    models: Models
+    retrieval: Retrieval = Retrieval()
+    distillation: Distillation = Distillation()
+    prompt: Prompt = Prompt()
+    analysis: Analysis = Analysis()
+    compute: Compute = Compute()
+    experiments: dict[str, Experiment]
+
+    @model_validator(mode="after")
+    def _references(self) -> Scale:
+        for name, dataset in self.datasets.items():
+            if dataset.corpus not in self.corpora:
+                raise ValueError(f"datasets.{name}.corpus: '{dataset.corpus}' is not under corpora")
+        if self.analysis.nouns == "world" and not all(corpus.world for corpus in self.corpora.values()):
+            raise ValueError("analysis.nouns: 'world' is for generated worlds; choose en_core_web_sm or content_words")
+        for name, experiment in self.experiments.items():
+            if experiment.signal == "perplexity" and experiment.architecture == "decoder_only":
+                raise ValueError(f"experiments.{name}.signal: perplexity needs 'architecture: encoder_decoder'")
+            if name in UNTRAINED:
+                raise ValueError(f"experiments.{name}: the name is taken; choose another")
+            for part, reserved in (("reader", {"initial"}), ("retriever", {"initial", "random"})):
+                start = getattr(experiment, part)
+                if start not in reserved and start not in self.experiments:
+                    raise ValueError(
+                        f"experiments.{name}.{part}: it starts from '{start}', and there is no such experiment"
+                        f"{did_you_mean(start, self.experiments)}"
+                    )
+            try:
+                self.distillation_of(name)
+            except ValidationError as error:
+                raise ValueError(f"experiments.{name}.distillation.{lines(error, Distillation)}") from None
+            if "retriever" in experiment.train and self.distillation_of(name).context == "none":
+                raise ValueError(f"experiments.{name}.distillation.context: none leaves the retriever nothing to learn")
+            for dataset in self.datasets:
+                if experiment.train and not {dataset, "default"} & set(experiment.training):
+                    raise ValueError(f"experiments.{name}.training: neither '{dataset}' nor 'default' is there")
+            for dataset, training in experiment.training.items():
+                if training.batch_size < self.compute.gpus:
+                    raise ValueError(
+                        f"experiments.{name}.training.{dataset}.batch_size: {self.compute.gpus} GPUs cannot share "
+                        f"{training.batch_size}; raise it, or set compute.gpus to {training.batch_size}"
+                    )
+        for name in self.experiments:
+            self.origin(name, "reader")
+            self.origin(name, "retriever")
+        return self
+
+    def distillation_of(self, experiment: str) -> Distillation:
+        """The scale's distillation choices with those that the experiment changes."""
+        return Distillation(**{**self.distillation.model_dump(), **self.experiments[experiment].distillation})
+
+    def reader_kind(self, experiment: str) -> ModelKind:
+        """The model of ``models`` that an experiment reads with."""
+        return "reader" if self.experiments[experiment].architecture == "decoder_only" else "encoder_decoder"
+
+    def training_of(self, experiment: str, dataset: str) -> Training:
+        """Appendix E's row of an experiment and a dataset."""
+        rows = self.experiments[experiment].training
+        return rows.get(dataset) or rows["default"]
+
+    def origin(self, experiment: str, part: Part) -> str:
+        """The experiment whose training made this one's reader or retriever (:func:`graph.origin`)."""
+        return graph.origin(self.experiments, experiment, part)
+
+    def with_origins(self, experiments: list[str]) -> list[str]:
+        """The experiments and those that they start from (:func:`graph.with_origins`)."""
+        return graph.with_origins(self.experiments, experiments)
+
+    def behind(self, experiment: str, dataset: str) -> dict:
+        """The settings that a run's numbers rest on, and those of the runs that it starts from: its hash is theirs."""
+        runs: dict[str, dict] = {}
+        for name in self.with_origins([experiment]):
+            told = self.experiments[name]
+            runs[name] = told.model_dump(exclude={"title", "control", "training"})
+            runs[name]["distillation"] = self.distillation_of(name).model_dump()
+            if told.train:
+                runs[name]["training"] = self.training_of(name, dataset).model_dump()
+        data = self.datasets[dataset]
+        return {
+            "runs": runs,
+            "data": data.model_dump(exclude={"title"}) | {"corpus": self.corpora[data.corpus].model_dump()},
+            **{part: getattr(self, part).model_dump() for part in ("models", "retrieval", "prompt", "analysis")},
+            "precision": self.compute.precision,
+        }

@@ -1,0 +1,1 @@
+"""Training: what a reader is shown, what a retriever learns from, the loop, the job."""
