@@ -10,6 +10,10 @@ import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedTokenizerFast
 
 from attention_distillation.data.passages import write_passages
 from attention_distillation.models.retriever import (
@@ -136,15 +140,11 @@ def test_the_tokenised_corpus_is_what_tokenising_directly_gives(tmp_path, encode
 
 
 def test_a_large_vocabulary_takes_four_bytes_a_token(tmp_path, encoder):
-    class Large:
-        def __len__(self):
-            return 2**16 + 1
-
-        def __call__(self, texts, **_):
-            return {"input_ids": [[65536, 3] for _ in texts]}
-
-    write_passages(tmp_path / "p.arrow", [Passage("a", "", "x"), Passage("b", "", "y")])
-    tokenise_corpus(Large(), tmp_path / "p.arrow", 16, tmp_path / "t.npy", tmp_path / "o.npy")
+    words = Tokenizer(WordLevel({f"w{number}": number for number in range(2**16 + 1)}))
+    words.pre_tokenizer = WhitespaceSplit()
+    large = PreTrainedTokenizerFast(tokenizer_object=words)
+    write_passages(tmp_path / "p.arrow", [Passage("a", "", "w1"), Passage("b", "", "w65536 w3")])
+    tokenise_corpus(large, tmp_path / "p.arrow", 16, tmp_path / "t.npy", tmp_path / "o.npy")
     assert np.load(tmp_path / "t.npy").dtype == np.uint32
     assert TokenisedCorpus(tmp_path / "t.npy", tmp_path / "o.npy")[[1]][0].tolist() == [65536, 3]
 

@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from .. import metrics
+from ..models.plain_text import plain_text
 from ..models.readers import Reader
 from ..models.readers.prompt import SEGMENT_NAMES
 from ..settings import Analysis, Distillation
@@ -146,12 +147,12 @@ def _places(passage: np.ndarray) -> np.ndarray:
 
 
 def _token_ids(reader: Reader, text: str) -> list[int]:
-    return reader.tokenizer(" " + text, add_special_tokens=False)["input_ids"]
+    return plain_text(reader.tokenizer)(" " + text, add_special_tokens=False)["input_ids"]
 
 
 def _noun_ids(reader: Reader, question: str, spans: list[tuple[int, int]]) -> list[int]:
     """Tokens of the question that overlap one of its nouns."""
-    encoded = reader.tokenizer(" " + question, add_special_tokens=False, return_offsets_mapping=True)
+    encoded = plain_text(reader.tokenizer)(" " + question, add_special_tokens=False, return_offsets_mapping=True)
     return [
         token
         for token, (begin, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ..data import miniature
 from ..data.miniature import Fact
 from ..settings import Pretraining
+from .plain_text import plain_text
 
 CURRICULUM = {
     "reader": ((0.0, 2, False), (0.25, 3, False), (0.5, 5, False), (0.8, 4, True)),
@@ -175,7 +176,7 @@ def make_model(kind: str, vocabulary: int, shape: Pretraining, pad_id: int, end_
 
 
 def _ids(tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    return tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return plain_text(tokenizer)(list(texts), add_special_tokens=False)["input_ids"]
 
 
 def _statements(tokenizer, told: list[Fact], rng: np.random.Generator) -> tuple[list[int], list[float]]:
@@ -235,8 +236,9 @@ def encoder_decoder_loss(model, tokenizer, batch: list[list[Fact]], rng: np.rand
     """The same task split in two: the encoder reads the passages, the decoder tells their statements again."""
     inputs = ["".join(f"title: {fact.title} context: {fact.text}\n" for fact in told) for told in batch]
     labels = [_statements(tokenizer, told, rng)[0] for told in batch]
-    encoded = tokenizer(inputs, padding=True, return_tensors="pt", return_token_type_ids=False)
-    return model(**encoded, labels=_padded(labels, -100), use_cache=False).loss
+    rows = plain_text(tokenizer)(inputs)["input_ids"]
+    ids, mask = _padded(rows, tokenizer.pad_token_id), _padded([[1] * len(row) for row in rows], 0)
+    return model(input_ids=ids, attention_mask=mask, labels=_padded(labels, -100), use_cache=False).loss
 
 
 def retriever_loss(

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ..data.passages import give_back, iterate_passages
 from ..files import replacing
+from .plain_text import plain_text
 from .weights import load_model
 
 WIDTH_STEP = 8
@@ -64,7 +65,8 @@ class Retriever(nn.Module):
 
     def tokenise(self, texts: list[str], max_tokens: int) -> list[np.ndarray]:
         """Token rows of texts, special tokens included, each at most ``max_tokens`` long."""
-        rows = self.tokenizer(texts, truncation=True, max_length=max_tokens, return_attention_mask=False)["input_ids"]
+        encode = plain_text(self.tokenizer)
+        rows = encode(texts, truncation=True, max_length=max_tokens, return_attention_mask=False)["input_ids"]
         return [np.asarray(row, dtype=np.int32) for row in rows]
 
     @torch.inference_mode()
@@ -152,7 +154,7 @@ def tokenise_corpus(
         end = 0
         bar = tqdm(desc="tokenising", unit="passage", mininterval=5)
         for texts in iterate_passages(passages, batch):
-            rows = retriever_tokenizer(
+            rows = plain_text(retriever_tokenizer)(
                 [passage_text(title, text) for title, text in texts],
                 truncation=True, max_length=max_tokens, return_attention_mask=False,
             )["input_ids"]  # fmt: skip

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...files import InputError
+from ..plain_text import plain_text
 from ..weights import load_model, require_weights
 
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json")
@@ -148,7 +149,8 @@ class Reader(ABC, torch.nn.Module):
         """Token rows of the answers, cut to the limit, each with its end."""
         if answers is None:
             return [[] for _ in range(batch)]
-        rows = self.tokenizer([prefix + answer for answer in answers], add_special_tokens=False)["input_ids"]
+        words = [prefix + answer for answer in answers]
+        rows = plain_text(self.tokenizer)(words, add_special_tokens=False)["input_ids"]
         return [row[: self.answer_max_tokens - 1] + [self.end_id] for row in rows]
 
     def _texts(self, generated: Tensor) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..attention import AnswerRowRecorder, self_attention_modules
+from ..plain_text import plain_text
 from .base import Encoded, Output, Passages, Reader, answer_loss, pad_left
 from .prompt import TEMPLATE, passage_prompts
 
@@ -38,7 +39,8 @@ class DecoderOnlyReader(Reader):
             self.passage_max_tokens,
             end="\n",
         )
-        closed = self.tokenizer([f"question: {question}\n" for question in questions], add_special_tokens=False)
+        asked = [f"question: {question}\n" for question in questions]
+        closed = plain_text(self.tokenizer)(asked, add_special_tokens=False)
         trigger = self.tokenizer("answer:", add_special_tokens=False)["input_ids"]
         ids, owners, segments, labels = [], [], [], []
         prompts = iter(flat)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from ..attention import AnswerRowRecorder, cross_attention_modules
+from ..plain_text import plain_text
 from .base import Encoded, Output, Passages, Reader, answer_loss, pad_right
 from .prompt import TEMPLATE, passage_prompts
 
@@ -43,7 +44,7 @@ class FusionInDecoderReader(Reader):
             ids = [[*prompt.ids.tolist(), self.end_id] for prompt in flat]
             segment = [[*prompt.segment.tolist(), TEMPLATE] for prompt in flat]
         else:
-            ids = self.tokenizer([f"question: {question}" for question in questions])["input_ids"]
+            ids = plain_text(self.tokenizer)([f"question: {question}" for question in questions])["input_ids"]
             segment = [[TEMPLATE] * len(row) for row in ids]
         shape = (len(questions), max(k, 1), -1)
         segment = pad_right(segment, TEMPLATE).view(shape)

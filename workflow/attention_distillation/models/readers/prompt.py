@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...files import InputError
+from ..plain_text import plain_text
 
 TEMPLATE, TITLE, TEXT = 0, 1, 2
 ANSWER_HEAD_TOKENS = 8
@@ -51,7 +52,7 @@ def passage_prompts(
         spans.append(((len(head), len(head) + len(title)), (len(middle), len(middle) + len(text))))
     if not prompts:  # closed book; tokenizers take no empty list
         return []
-    encoded = tokenizer(
+    encoded = plain_text(tokenizer)(
         prompts, add_special_tokens=False, truncation=True, max_length=max_tokens, return_offsets_mapping=True
     )
     results = []
@@ -79,7 +80,7 @@ def cut_questions(tokenizer, questions: Sequence[str], max_tokens: int) -> dict[
     heads = {text: head for text, head in heads.items() if len(head.encode()) > room}  # a token takes a byte or more
     if not heads:
         return shown
-    encoded = tokenizer(list(heads.values()), add_special_tokens=False, return_offsets_mapping=True)
+    encoded = plain_text(tokenizer)(list(heads.values()), add_special_tokens=False, return_offsets_mapping=True)
     for text, offsets in zip(heads, encoded["offset_mapping"], strict=True):
         if (excess := len(offsets) - room) > 0:
             own = [begin for begin, stop in offsets if stop > len(QUESTION) and begin < len(QUESTION) + len(text)]
