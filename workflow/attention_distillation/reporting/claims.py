@@ -1,237 +1,261 @@
-"""The paper's claims C1 to C8 and its two indicators, as data; module ``judging`` holds them against the numbers.
+"""The paper's claims C1 to C8 and its two indicators: its own sentences, and the comparisons that bear each one out.
 
-A claim is made of *parts*, each a quantifier over *comparisons*, each a quantity that is to be above another one, or
-above a number. ``beyond`` are comparisons that the paper's words imply and the claim as listed leaves out: told, not
-counted. The readings that are ours: Commonality 1's "increasingly higher" is of attention, from p90 to p95; "the
-others" of C5 are the other decoder-only readers, for the indicator is theirs; Atlas is "polarised" where the standard
-deviation of Spearman over units is above Step2's; "follows neither commonality" is one clear departure for each
-target; C8 leaves perplexity distillation out, whose distribution is no attention.
+A comparison reads as it is written: ``compare(ANSWER, "step1", ">", "checkpoint")`` claims that step1's mean is above
+the checkpoint's in each measure of ``ANSWER``. Module ``judging`` holds the comparisons against the numbers.
+
+Where the paper leaves a word open, the reading here is: "increasingly higher" is of attention, from p90 to p95;
+Indicator 2's threshold divides the fine-tuned readers from the other decoder-only ones; Atlas is "polarized" where the
+standard deviation of Spearman over units is above Step2's; perplexity distillation "does not align" with a commonality
+where one comparison goes clearly against it; Appendix C leaves perplexity distillation out, whose distribution is no
+attention.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..settings import MAIN
-from .labels import BASELINE, STATISTICS, measure
+from .labels import BASELINE, Quantity
 
-_PERCENTILES = ("90", "95")
-_SCORES = ("em", "f1", "hr_at_5")
-_ANALYSES = ("attention", "spearman")
+# ------------------------------------------------------------------ what is compared
 
+PERCENTILES = ("90", "95")
+SCORES = (Quantity("em"), Quantity("f1"), Quantity("hr_at_5"))
+HIT_RATE = SCORES[-1:]
+ANSWER_ATTENTION, QUESTION_ATTENTION, ANSWER_SPEARMAN, QUESTION_SPEARMAN = (
+    tuple(Quantity(statistic, target, percentile) for percentile in PERCENTILES)
+    for statistic in ("attention", "spearman")
+    for target in ("answer", "question")
+)
+ANSWER, QUESTION = ANSWER_ATTENTION + ANSWER_SPEARMAN, QUESTION_ATTENTION + QUESTION_SPEARMAN
+ANSWER_SPEARMAN_SPREAD = tuple(quantity._replace(statistic="spearman_std") for quantity in ANSWER_SPEARMAN)
+CORRELATIONS = tuple(Quantity("pearson", "", p, of) for of in ("attention", "spearman") for p in PERCENTILES)
 
-# ------------------------------------------------------------------ what a claim is
+INITIAL = (BASELINE, "step1")  # whose retriever is the initial one: step1 trains none; the first that was run counts
+DECODER_ONLY = (BASELINE, "off_the_shelf", "step1", "step2")
 
 
 @dataclass(frozen=True)
-class Quantity:
-    """A mean of a table; of several ``experiments`` the first that was run counts. ``spearman_std``: the spread."""
+class Mean:
+    """A quantity's mean over an experiment; of several ``experiments`` the first that was run counts."""
 
     experiments: tuple[str, ...]
-    statistic: str
-    target: str = ""
-    percentile: str = ""
-    of: str = ""  # for pearson: attention or spearman
-
-    @property
-    def table(self) -> str:
-        return f"C.{self.of}" if self.of else {"answer": "3", "question": "4"}.get(self.target, "1")
-
-    @property
-    def words(self) -> str:
-        if self.of:
-            return f"Pearson of answer- with question-related {STATISTICS[self.of]} (p{self.percentile})"
-        return measure(self.statistic, self.target, self.percentile)
+    quantity: Quantity
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """``high`` is claimed to be above ``low``, or, where not ``strict``, at least ``low``."""
-
-    high: Quantity | float
-    low: Quantity | float
-    strict: bool = True
+    left: Mean
+    sign: str  # >, ≥ or <
+    right: Mean | float
 
 
 @dataclass(frozen=True)
 class Part:
-    quantifier: str  # all, any, most
+    """``all``, ``any`` or ``most`` of the comparisons are claimed to be true."""
+
+    quantifier: str
     comparisons: tuple[Comparison, ...]
 
 
 @dataclass(frozen=True)
 class Claim:
+    """``statement`` is the claim in our words; it holds where all ``parts`` do. ``implied`` are comparisons that the
+    paper's words imply and the statement leaves out: they are reported, and do not count."""
+
     id: str
+    section: str
+    quote: str
     statement: str
     parts: tuple[Part, ...]
-    beyond: tuple[Comparison, ...] = ()
+    implied: tuple[Comparison, ...] = ()
 
 
-INITIAL = (BASELINE, "step1")  # step1 leaves the retriever as it was, so its HR@5 is the initial one's
+def compare(
+    quantities: tuple[Quantity, ...], left: str | tuple[str, ...], sign: str, right: str | tuple[str, ...] | float
+) -> tuple[Comparison, ...]:
+    """In each quantity, an experiment's mean against another's, or against a number."""
+
+    def side(of: str | tuple[str, ...] | float, quantity: Quantity) -> Mean | float:
+        return of if isinstance(of, float) else Mean((of,) if isinstance(of, str) else of, quantity)
+
+    return tuple(Comparison(side(left, quantity), sign, side(right, quantity)) for quantity in quantities)
 
 
-def _score(statistic: str, *experiments: str) -> Quantity:
-    return Quantity(experiments, statistic)
+def attention_between_percentiles(target: str, experiment: str, left: str, sign: str, right: str) -> Comparison:
+    """An experiment's mean attention to the tokens above one percentile against that to those above another."""
+    ends = (Mean((experiment,), Quantity("attention", target, percentile)) for percentile in (left, right))
+    return Comparison(next(ends), sign, next(ends))
 
 
-def _analysis(experiment: str, statistic: str, target: str, percentile: str) -> Quantity:
-    return Quantity((experiment,), statistic, target, percentile)
+def all_of(*comparisons: Comparison) -> Part:
+    return Part("all", comparisons)
 
 
-def _over(target: str, *pairs: tuple[str, str], statistics=_ANALYSES, strict: bool = True) -> tuple[Comparison, ...]:
-    """Each pair (high, low), in each statistic and percentile of the target."""
-    return tuple(
-        Comparison(_analysis(high, name, target, p), _analysis(low, name, target, p), strict)
-        for high, low in pairs
-        for name in statistics
-        for p in _PERCENTILES
-    )
+def any_of(*comparisons: Comparison) -> Part:
+    return Part("any", comparisons)
 
 
-def _rise(target: str, *experiments: str, strict: bool = False) -> tuple[Comparison, ...]:
-    """Mean attention at p95 against p90."""
-    return tuple(
-        Comparison(*(_analysis(name, "attention", target, p) for p in reversed(_PERCENTILES)), strict)
-        for name in experiments
-    )
+def most_of(*comparisons: Comparison) -> Part:
+    return Part("most", comparisons)
 
 
-def _spearman_above(limit: float, *experiments: str) -> tuple[Comparison, ...]:
-    return tuple(
-        Comparison(_analysis(name, "spearman", "question", p), limit) for name in experiments for p in _PERCENTILES
-    )
-
-
-def _reversed(comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
-    return tuple(Comparison(comparison.low, comparison.high) for comparison in comparisons)
-
-
-def _pearson(*experiments: str) -> tuple[Quantity, ...]:
-    return tuple(
-        Quantity((name,), "pearson", "", p, of) for name in experiments for of in _ANALYSES for p in _PERCENTILES
-    )
-
-
-_UNTUNED, _TUNED = (BASELINE, "off_the_shelf"), ("step1", "step2")
-_DECODER_ONLY = (*_UNTUNED, *_TUNED)
-_PERPLEXITY_ATTENTION = {
-    target: _over(target, (BASELINE, "perplexity"), statistics=("attention",)) for target in ("answer", "question")
-}
-
-
-def _against_commonality(target: str) -> Part:
-    return Part(
-        "any",
-        (
-            *_over(target, (BASELINE, "perplexity")),
-            *_reversed(_rise(target, "perplexity")),
-        ),
-    )
-
+# ------------------------------------------------------------------ the claims
 
 CLAIMS = (
     Claim(
         "C1",
+        "3.2, RQ1",
+        "As shown in Table 1, the Fine-tuned Distillation Training after Step2 shows the best performance in both EM, "
+        "F1 and HR@5. In contrast, Off-the-shelf Distillation Training performs the worst",
         "EM, F1 and HR@5 rise from off-the-shelf distillation to Step1 to Step2.",
         (
-            Part(
-                "all",
-                tuple(
-                    Comparison(_score(name, high), _score(name, low))
-                    for low, high in itertools.pairwise(("off_the_shelf", "step1", "step2"))
-                    for name in _SCORES
-                ),
+            all_of(
+                *compare(SCORES, "step1", ">", "off_the_shelf"),
+                *compare(SCORES, "step2", ">", "step1"),
             ),
         ),
     ),
     Claim(
         "C2",
+        "3.2, RQ1",
+        "with its retriever even underperforming the initial Contriever model (i.e., the retriever model of Fine-tuned "
+        "Distillation Training Step1)",
         "Off-the-shelf distillation ends with a retriever (HR@5) below the initial one.",
-        (Part("all", (Comparison(_score("hr_at_5", *INITIAL), _score("hr_at_5", "off_the_shelf")),)),),
+        (all_of(*compare(HIT_RATE, INITIAL, ">", "off_the_shelf")),),
     ),
     Claim(
         "C3",
+        "3.2, RQ2, Commonality 1",
+        "In all training settings, tokens closer to answer tokens (i.e., from a similarity higher than 90th percentile "
+        "to a similarity higher than 95th percentile) receive increasingly higher attention scores. It can be observed "
+        "that for both two measure metrics, the Off-the-shelf Distillation Training results are lower compared to the "
+        "Off-the-shelf Checkpoint, while Fine-tuned Distillation Training shows improvement in both Step1 and Step2.",
         "Commonality 1: answer-related attention and Spearman: off-the-shelf distillation < checkpoint < Step1 "
         "≤ Step2, and attention at p95 is at least that at p90 after fine-tuning.",
         (
-            Part(
-                "all",
-                (
-                    *_over("answer", (BASELINE, "off_the_shelf"), ("step1", BASELINE)),
-                    *_over("answer", ("step2", "step1"), strict=False),
-                    *_rise("answer", *_TUNED),
-                ),
+            all_of(
+                *compare(ANSWER, "checkpoint", ">", "off_the_shelf"),
+                *compare(ANSWER, "step1", ">", "checkpoint"),
+                *compare(ANSWER, "step2", "≥", "step1"),
+                attention_between_percentiles("answer", "step1", "95", "≥", "90"),
+                attention_between_percentiles("answer", "step2", "95", "≥", "90"),
             ),
         ),
-        # "In all training settings, tokens closer to answer tokens ... receive increasingly higher attention scores"
-        beyond=_rise("answer", "off_the_shelf", strict=True),
+        implied=(attention_between_percentiles("answer", "off_the_shelf", "95", ">", "90"),),
     ),
     Claim(
         "C4",
+        "3.2, RQ2, Commonality 2",
+        "Table 2 also indicates that tokens closer to the nouns in question tokens receive higher attention scores. "
+        "The Fine-tuned Distillation experiments exhibit much higher values in both metrics compared to Off-the-shelf "
+        "Checkpoint and Off-the-shelf Attention Distillation",
         "Commonality 2: question-related attention and Spearman of Step1 and Step2 are above those of the checkpoint "
         "and of off-the-shelf distillation.",
-        (Part("all", _over("question", *itertools.product(_TUNED, _UNTUNED))),),
-        # "tokens closer to the nouns in question tokens receive higher attention scores"
-        beyond=_rise("question", *_DECODER_ONLY, strict=True),
+        (
+            all_of(
+                *compare(QUESTION, "step1", ">", "checkpoint"),
+                *compare(QUESTION, "step1", ">", "off_the_shelf"),
+                *compare(QUESTION, "step2", ">", "checkpoint"),
+                *compare(QUESTION, "step2", ">", "off_the_shelf"),
+            ),
+        ),
+        implied=tuple(attention_between_percentiles("question", name, "95", ">", "90") for name in DECODER_ONLY),
     ),
     Claim(
         "C5",
+        "3.2, RQ3, Indicator 2",
+        "if the average Spearman correlation between the attention scores of M_Q and their similarity to Q is above "
+        "the threshold for a weak monotonic relationship (i.e., value > 0.3), the attention distillation quality is "
+        "considered good.",
         "Spearman to the question is above 0.3 for Step1 and Step2 and below for the other decoder-only readers.",
-        (Part("all", (*_spearman_above(0.3, *_TUNED), *_reversed(_spearman_above(0.3, *_UNTUNED)))),),
+        (
+            all_of(
+                *compare(QUESTION_SPEARMAN, "step1", ">", 0.3),
+                *compare(QUESTION_SPEARMAN, "step2", ">", 0.3),
+                *compare(QUESTION_SPEARMAN, "checkpoint", "<", 0.3),
+                *compare(QUESTION_SPEARMAN, "off_the_shelf", "<", 0.3),
+            ),
+        ),
     ),
     Claim(
         "C6",
+        "3.2, RQ4",
+        "the performance of Atlas-large surpasses Fine-tuned Distillation Training (Step2). However, only the average "
+        "P_ATTN(ma_i) trend from Indicator1 applies to this encoder-to-decoder structure model, while Atlas-large "
+        "exhibits a polarized distribution for the Spearman correlation values",
         "Atlas beats Step2 in EM, F1 and HR@5; its answer-related attention is above the checkpoint's (Indicator 1's "
         "attention applies); its Spearman is polarised (a larger standard deviation over units than Step2's).",
         (
-            Part("all", tuple(Comparison(_score(name, "atlas"), _score(name, "step2")) for name in _SCORES)),
-            Part("all", _over("answer", ("atlas", BASELINE), statistics=("attention",))),
-            Part("all", _over("answer", ("atlas", "step2"), statistics=("spearman_std",))),
+            all_of(
+                *compare(SCORES, "atlas", ">", "step2"),
+                *compare(ANSWER_ATTENTION, "atlas", ">", "checkpoint"),
+                *compare(ANSWER_SPEARMAN_SPREAD, "atlas", ">", "step2"),
+            ),
         ),
-        # "the average attention trend from Indicator 1 applies": the better model, the higher attention
-        beyond=_over("answer", ("atlas", "step2"), statistics=("attention",)),
+        implied=compare(ANSWER_ATTENTION, "atlas", ">", "step2"),  # the better model, the higher attention
     ),
     Claim(
         "C7",
+        "3.2, RQ5",
+        "the perplexity distribution does not align with either Commonality 1 or Commonality 2",
         "Perplexity distillation follows neither commonality: for either target its distribution or its Spearman lies "
         "below the checkpoint's, or its mean falls from p90 to p95.",
-        (_against_commonality("answer"), _against_commonality("question")),
-        # "the perplexity distribution does not align with either": then its mean would not be the higher one
-        beyond=(*_PERPLEXITY_ATTENTION["answer"], *_PERPLEXITY_ATTENTION["question"]),
+        (
+            any_of(
+                *compare(ANSWER, "checkpoint", ">", "perplexity"),
+                attention_between_percentiles("answer", "perplexity", "90", ">", "95"),
+            ),
+            any_of(
+                *compare(QUESTION, "checkpoint", ">", "perplexity"),
+                attention_between_percentiles("question", "perplexity", "90", ">", "95"),
+            ),
+        ),
+        # a distribution that does not align has not the higher mean either
+        implied=compare(ANSWER_ATTENTION + QUESTION_ATTENTION, "checkpoint", ">", "perplexity"),
     ),
     Claim(
         "C8",
+        "Appendix C",
+        "We also find a strong positive correlation (i.e., Pearson correlation > 0.5 in most cases) between our two "
+        "proposed indicators in decoder-only language model structure. In contrast, this correlation does not appear "
+        "in encoder-to-decoder language model structure",
         "Appendix C: over instances, answer- and question-related values correlate above 0.5 in most cases of "
         "decoder-only readers, and in none of Atlas.",
         (
-            Part("most", tuple(Comparison(quantity, 0.5) for quantity in _pearson(*_DECODER_ONLY))),
-            Part("all", tuple(Comparison(0.5, quantity) for quantity in _pearson("atlas"))),
+            most_of(*(comparison for name in DECODER_ONLY for comparison in compare(CORRELATIONS, name, ">", 0.5))),
+            all_of(*compare(CORRELATIONS, "atlas", "<", 0.5)),
         ),
     ),
 )
 
-INDICATORS = {
-    1: lambda name: _over("answer", (name, BASELINE)),
-    2: lambda name: (
-        *_over("question", (name, BASELINE), statistics=("attention",)),
-        *_spearman_above(0.3, name),
-    ),
-}
-# whose retriever tells whether an experiment's reader taught well: Step1 trains none, its reader teaches Step2's
-TAUGHT = {"off_the_shelf": "off_the_shelf", "step1": "step2", "step2": "step2"}
+
+def indicator(number: int, experiment: str) -> Part:
+    """What makes an experiment's reader a good teacher by Indicator 1 or 2 (section 3.2, RQ3).
+
+    Indicator 1: "Higher average P_ATTN(ma_i) values indicate better attention distillation quality. Additionally, a
+    higher average Spearman correlation [...] also signifies better quality." Indicator 2: "An increase in average
+    P_ATTN(mq_i) suggests better quality", and the Spearman correlation is above 0.3. Higher is: than the checkpoint's.
+    """
+    if number == 1:
+        return all_of(*compare(ANSWER, experiment, ">", BASELINE))
+    return all_of(
+        *compare(QUESTION_ATTENTION, experiment, ">", BASELINE), *compare(QUESTION_SPEARMAN, experiment, ">", 0.3)
+    )
+
+
+# whose retriever shows whether an experiment's reader taught well: Step1 trains none, its reader teaches Step2's
+PUPILS = {"off_the_shelf": "off_the_shelf", "step1": "step2", "step2": "step2"}
 
 
 def pairs() -> list[tuple[str, str]]:
     """Pairs (later, earlier in the paper's order) of experiments that the claims compare."""
-    comparisons = [
-        c for claim in CLAIMS for part in (*claim.parts, Part("all", claim.beyond)) for c in part.comparisons
-    ]
-    found = set()
-    for comparison in comparisons:
-        if isinstance(comparison.high, Quantity) and isinstance(comparison.low, Quantity):
-            for pair in itertools.product(comparison.high.experiments, comparison.low.experiments):
-                if pair[0] != pair[1]:
-                    found.add(tuple(sorted(pair, key=MAIN.index, reverse=True)))
-    return sorted(found, key=lambda pair: [MAIN.index(name) for name in pair])
+    compared = set()
+    for claim in CLAIMS:
+        for comparison in (*(c for part in claim.parts for c in part.comparisons), *claim.implied):
+            if isinstance(comparison.right, Mean):
+                compared |= {
+                    (one, other) for one in comparison.left.experiments for other in comparison.right.experiments
+                }
+    in_order = {tuple(sorted(pair, key=MAIN.index, reverse=True)) for pair in compared if pair[0] != pair[1]}
+    return sorted(in_order, key=lambda pair: [MAIN.index(name) for name in pair])

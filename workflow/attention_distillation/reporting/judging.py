@@ -5,9 +5,9 @@ In each dataset:
 1. A comparison's difference and 95 % interval come from the paired bootstrap (``differences.csv``) where its row is
    there; against a number, from the row's own interval; else from the two rows' intervals as if independent (which
    errs to the wide side); else there is the difference alone, and the evidence says that no interval can be had.
-2. ``above``: *holds* where the whole interval is above 0, *fails* where it is below 0, else *cannot_tell*.
-   ``at least``: *fails* where the whole interval is below 0, *holds* where the difference itself is 0 or more, else
-   *cannot_tell*. Without an interval the sign decides, and an exact tie of ``above`` cannot tell.
+2. ``>`` and ``<``: *holds* where the whole interval is on the claimed side of 0, *fails* where it is on the other, else
+   *cannot_tell*. ``≥``: *fails* where the whole interval is below 0, *holds* where the difference itself is 0 or more,
+   else *cannot_tell*. Without an interval the sign decides, and an exact tie of ``>`` cannot tell.
 3. A part holds where ``all``, ``any`` or ``most`` (more than half) of its comparisons hold, and fails where that is
    no longer possible. A comparison whose rows are absent cannot tell.
 4. A dataset's verdict: all parts must hold. The claim's verdict: it fails where it fails in a dataset, and holds where
@@ -18,22 +18,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ..analysis import statistics
-from .claims import CLAIMS, INDICATORS, INITIAL, TAUGHT, Claim, Comparison, Quantity
-from .labels import PUBLISHED, measure
+from .claims import CLAIMS, HIT_RATE, INITIAL, PUPILS, Claim, Comparison, Mean, Part, compare, indicator
+from .labels import PUBLISHED, Quantity, measure
 from .typesetting import document, grid, not_paper_scale
 
 INSTANCES = 1000  # the paper's sample behind Tables 3 and 4
 _COUNTED = {"holds": "hold", "fails": "fail", "cannot_tell": "undecided"}
 
 
+# ------------------------------------------------------------------ a comparison
+
+
 @dataclass(frozen=True)
 class Judged:
-    """One comparison in one dataset: what was claimed, found and concluded, in words and numbers."""
+    """One comparison in one dataset: what is claimed, the numbers and the verdict. ``difference``, ``low`` and ``high``
+    are positive where the claim is true; NaN where a side has no number."""
 
     claimed: str
     verdict: str
@@ -47,112 +52,120 @@ class Judged:
     def absent(self) -> bool:
         return np.isnan(self.difference)
 
-    def sentence(self, where: str) -> str:
-        told = f"found {self.found} ({self.interval})" if not self.absent else self.found
-        return f"{where}, {self.claimed}: {told}: {_plain(self.verdict)}."
+    @property
+    def opposed(self) -> bool:
+        """The number itself lies on the other side of what is claimed, or ties where "above" is claimed."""
+        difference = round(self.difference, 9)
+        return difference < 0 or (difference == 0 and "≥" not in self.claimed)
+
+    def sentence(self, dataset: str) -> str:
+        numbers = self.found if self.absent else f"found {self.found} ({self.interval})"
+        return f"{dataset}, {self.claimed}: {numbers}: {_plain(self.verdict)}."
 
 
 def _plain(verdict: str) -> str:
     return verdict.replace("_", " ")
 
 
-class _Rows:
-    """Looks quantities and differences up among rows."""
+class _Side(NamedTuple):
+    """One side of a comparison: an experiment's number with its interval, or the number that it is held against."""
 
-    def __init__(self, rows: pd.DataFrame, titles: dict[str, str]):
+    name: str
+    value: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    experiment: str = ""
+
+
+class _Numbers:
+    """The numbers of one dataset, and the verdicts on comparisons of them."""
+
+    def __init__(self, rows: pd.DataFrame, dataset: str, titles: dict[str, str]):
         self.titles = titles
         self.rows = {
-            (row.table, row.experiment, row.dataset, row.statistic, row.target, row.percentile): row
-            for row in rows.itertuples(index=False)
-            if not np.isnan(row.mean)
+            (row.table, row.experiment, row.statistic, row.target, row.percentile): row
+            for row in rows[(rows["dataset"] == dataset) & rows["mean"].notna()].itertuples(index=False)
         }
 
-    def find(self, quantity: Quantity, dataset: str):
-        """(experiment, value, low, high) of the first experiment that has a row, or None."""
-        name = quantity.statistic.removesuffix("_std")
-        for experiment in quantity.experiments:
-            row = self.rows.get((quantity.table, experiment, dataset, name, quantity.target, quantity.percentile))
-            if row is not None and name == quantity.statistic:
-                return experiment, row.mean, row.ci_low, row.ci_high
-            if row is not None:  # a standard deviation's own interval: normal; wide for a polarised distribution
-                half = row.std / np.sqrt(2 * max(row.n - 1, 1))
-                return experiment, row.std, *statistics.combined(row.std, half)
-        return None
+    def _row(self, experiment: str, quantity: Quantity, percentile: str | None = None):
+        percentile = quantity.percentile if percentile is None else percentile
+        return self.rows.get((quantity.table, experiment, quantity.statistic, quantity.target, percentile))
 
-    def interval(self, comparison: Comparison, dataset: str, high, low) -> tuple[float, float]:
-        """95 % interval of the difference of two found quantities, paired where a difference row is there."""
-        sides = ((high, comparison.high), (low, comparison.low))
-        for sign, (one, first), (other, second) in ((1, *sides), (-1, *reversed(sides))):
-            name = one[0] if one[0] == other[0] else f"{one[0]} - {other[0]}"
-            same = first.percentile == second.percentile
-            percentile = first.percentile if same else f"{first.percentile} - {second.percentile}"
-            row = self.rows.get((first.table, name, dataset, first.statistic, first.target, percentile))
-            if row is not None and not np.isnan(row.ci_low):
-                return (row.ci_low, row.ci_high) if sign == 1 else (-row.ci_high, -row.ci_low)
-        errors = [statistics.standard_error(*side[2:]) for side in (high, low)]
-        return statistics.combined(high[1] - low[1], *errors)
+    def _side(self, of: Mean | float) -> _Side:
+        if isinstance(of, float):
+            return _Side(f"{of:g}", of, of, of)
+        for experiment in of.experiments:
+            name = self.titles.get(experiment, experiment)
+            if of.quantity.statistic.endswith("_std"):
+                row = self._row(experiment, of.quantity._replace(statistic=of.quantity.statistic.removesuffix("_std")))
+                if row is not None:  # a standard deviation's own interval: normal; wide for a polarised distribution
+                    half = row.std / np.sqrt(2 * max(row.n - 1, 1))
+                    return _Side(name, row.std, *statistics.combined(row.std, half), experiment)
+            elif (row := self._row(experiment, of.quantity)) is not None:
+                return _Side(name, row.mean, row.ci_low, row.ci_high, experiment)
+        return _Side(self.titles.get(of.experiments[0], of.experiments[0]))
 
-    def title(self, quantity: Quantity, found) -> str:
-        name = found[0] if found else quantity.experiments[0]
-        return self.titles.get(name, name)
+    def _paired(self, one: _Side, other: _Side, quantity: Quantity, percentiles: Sequence[str]):
+        """The interval of ``one - other`` in a row of differences; None where there is no such row."""
+        name = one.experiment if one.experiment == other.experiment else f"{one.experiment} - {other.experiment}"
+        row = self._row(name, quantity, " - ".join(dict.fromkeys(percentiles)))
+        return None if row is None or np.isnan(row.ci_low) else (row.ci_low, row.ci_high)
 
-    def compare(self, comparison: Comparison, dataset: str) -> Judged:
-        """Judge one comparison by rule 2 of the module."""
-        if isinstance(comparison.high, Quantity) and isinstance(comparison.low, Quantity):
-            return self._two(comparison, dataset)
-        return self._against_number(comparison, dataset)
+    def _interval(self, comparison: Comparison, left: _Side, right: _Side) -> tuple[float, float]:
+        """95 % interval of left - right."""
+        if isinstance(comparison.right, float):
+            return left.low - right.value, left.high - right.value
+        quantity = comparison.left.quantity
+        percentiles = [quantity.percentile, comparison.right.quantity.percentile]
+        if ends := self._paired(left, right, quantity, percentiles):
+            return ends
+        if ends := self._paired(right, left, quantity, percentiles[::-1]):
+            return -ends[1], -ends[0]
+        errors = [statistics.standard_error(side.low, side.high) for side in (left, right)]
+        return statistics.combined(left.value - right.value, *errors)
 
-    def _two(self, comparison: Comparison, dataset: str) -> Judged:
-        sides = (comparison.high, comparison.low)
-        high, low = (self.find(side, dataset) for side in sides)
-        names = [self.title(side, found) for side, found in zip(sides, (high, low), strict=True)]
-        words = comparison.high.words
-        if comparison.high.percentile != comparison.low.percentile:
-            words = measure(comparison.high.statistic, comparison.high.target)
-            names = [f"{name} p{side.percentile}" for name, side in zip(names, sides, strict=True)]
-        claimed = f"{words}: {names[0]} {'>' if comparison.strict else '≥'} {names[1]}"
-        missing = [name for name, found in zip(names, (high, low), strict=True) if found is None]
-        if missing:
-            return Judged(claimed, "cannot_tell", f"no number for {' and '.join(dict.fromkeys(missing))}")
-        difference = high[1] - low[1]
-        ends = self.interval(comparison, dataset, high, low)
-        digits = _digits(comparison.high)
-        found = f"{high[1]:.{digits}f} and {low[1]:.{digits}f}, difference {difference:+.{digits}f}"
-        told = _told(*ends, digits, "+")
-        return Judged(claimed, _verdict(difference, *ends, comparison.strict), found, told, difference, *ends)
+    def judge(self, comparison: Comparison) -> Judged:
+        """Judge one comparison by rules 1 and 2 of the module."""
+        quantity, sign = comparison.left.quantity, comparison.sign
+        left, right = self._side(comparison.left), self._side(comparison.right)
+        names, words = [left.name, right.name], quantity.words
+        limit = isinstance(comparison.right, float)
+        if not limit and quantity.percentile != comparison.right.quantity.percentile:
+            names = [f"{left.name} p{quantity.percentile}", f"{right.name} p{comparison.right.quantity.percentile}"]
+            words = measure(quantity.statistic, quantity.target)
+        claimed = f"{words}: {names[0]} {sign} {names[1]}"
+        absent = [name for name, side in zip(names, (left, right), strict=True) if np.isnan(side.value)]
+        if absent:
+            return Judged(claimed, "cannot_tell", f"no number for {' and '.join(dict.fromkeys(absent))}")
+        difference, (low, high) = left.value - right.value, self._interval(comparison, left, right)
+        numbers, shown = f"{left.value:.{quantity.digits}f}", (left.low, left.high)
+        if not limit:
+            numbers += f" and {right.value:.{quantity.digits}f}, difference {difference:+.{quantity.digits}f}"
+            shown = (low, high)
+        if sign == "<":
+            difference, low, high = -difference, -high, -low
+        interval = _interval_words(*shown, quantity.digits, "" if limit else "+")
+        return Judged(claimed, _verdict(difference, low, high, sign), numbers, interval, difference, low, high)
 
-    def _against_number(self, comparison: Comparison, dataset: str) -> Judged:
-        above = isinstance(comparison.high, Quantity)
-        side, limit = (comparison.high, comparison.low) if above else (comparison.low, comparison.high)
-        entry = self.find(side, dataset)
-        claimed = f"{side.words}: {self.title(side, entry)} {'>' if above else '<'} {limit:g}"
-        if entry is None:
-            return Judged(claimed, "cannot_tell", f"no number for {self.title(side, entry)}")
-        value, low, high = entry[1:]
-        difference, *ends = (
-            (value - limit, low - limit, high - limit) if above else (limit - value, limit - high, limit - low)
-        )
-        found, told = f"{value:.{_digits(side)}f}", _told(low, high, _digits(side))
-        return Judged(claimed, _verdict(difference, *ends, comparison.strict), found, told, difference, *ends)
+    def judge_all(self, part: Part) -> tuple[str, list[Judged]]:
+        """The verdict on a part, and on each of its comparisons."""
+        judged = [self.judge(comparison) for comparison in part.comparisons]
+        return _quantified(part.quantifier, [each.verdict for each in judged]), judged
 
 
-def _digits(quantity: Quantity) -> int:
-    return 2 if quantity.statistic in ("em", "f1") else 3
-
-
-def _told(low: float, high: float, digits: int, sign: str = "") -> str:
+def _interval_words(low: float, high: float, digits: int, sign: str) -> str:
     if np.isnan(low):
         return "no interval can be had, judged by the sign"
     return f"95 % interval {low:{sign}.{digits}f} to {high:{sign}.{digits}f}"
 
 
-def _verdict(difference: float, low: float, high: float, strict: bool) -> str:
+def _verdict(difference: float, low: float, high: float, sign: str) -> str:
     difference = round(difference, 9)  # published decimals: 0.05 - 0.04 is 0.01
     if np.isnan(low):
         low = high = difference
     if high < 0:
         return "fails"
-    return "holds" if (low > 0 if strict else difference >= 0) else "cannot_tell"
+    return "holds" if (difference >= 0 if sign == "≥" else low > 0) else "cannot_tell"
 
 
 def _quantified(quantifier: str, verdicts: Sequence[str]) -> str:
@@ -178,25 +191,21 @@ def judge(rows: pd.DataFrame, labels: dict) -> dict:
         ``indicators``: for each experiment and dataset what both indicators say and whether HR@5 rose;
         ``against``: a sentence for each number that lies on the other side of what the paper's words say.
     """
-    found = _Rows(rows, labels["experiments"])
-    claims, against = [], []
-    for claim in CLAIMS:
-        judged, opposed = _judge_claim(claim, found, labels["datasets"])
-        claims.append(judged)
-        against += opposed
-    return {"claims": claims, "indicators": _indicators(found, labels["datasets"]), "against": against}
+    numbers = {dataset: _Numbers(rows, dataset, labels["experiments"]) for dataset in labels["datasets"]}
+    judged = [_judge_claim(claim, numbers, labels["datasets"]) for claim in CLAIMS]
+    return {
+        "claims": [claim for claim, _ in judged],
+        "indicators": _indicators(numbers),
+        "against": [sentence for _, against in judged for sentence in against],
+    }
 
 
-def _judge_claim(claim: Claim, rows: _Rows, datasets: dict[str, str]) -> tuple[dict, list[str]]:
-    by_dataset, evidence, ci, against, counted = {}, [], [], [], []
-    for dataset, title in datasets.items():
-        parts = [[rows.compare(comparison, dataset) for comparison in part.comparisons] for part in claim.parts]
-        verdicts = [
-            _quantified(part.quantifier, [judged.verdict for judged in found])
-            for part, found in zip(claim.parts, parts, strict=True)
-        ]
-        by_dataset[dataset] = _quantified("all", verdicts)
-        every = [judged for found in parts for judged in found]
+def _judge_claim(claim: Claim, numbers: dict[str, _Numbers], titles: dict[str, str]) -> tuple[dict, list[str]]:
+    by_dataset, evidence, entries, against, counted = {}, [], [], [], []
+    for dataset, title in titles.items():
+        parts = [numbers[dataset].judge_all(part) for part in claim.parts]
+        by_dataset[dataset] = _quantified("all", [verdict for verdict, _ in parts])
+        every = [judged for _, comparisons in parts for judged in comparisons]
         if all(judged.absent for judged in every):
             evidence.append(f"{title}: cannot tell, {'; '.join(dict.fromkeys(judged.found for judged in every))}.")
             continue
@@ -204,16 +213,24 @@ def _judge_claim(claim: Claim, rows: _Rows, datasets: dict[str, str]) -> tuple[d
         counts = (f"{sum(judged.verdict == verdict for judged in every)} {word}" for verdict, word in _COUNTED.items())
         evidence.append(f"{title}: {_plain(by_dataset[dataset])} (of {len(every)} comparisons {', '.join(counts)}).")
         evidence += [judged.sentence(title) for judged in every]
-        ci += [_entry(judged, dataset) for judged in every]
-        for part, verdict, found in zip(claim.parts, verdicts, parts, strict=True):
+        entries += [_entry(judged, dataset) for judged in every]
+        for part, (verdict, comparisons) in zip(claim.parts, parts, strict=True):
             if part.quantifier == "all" or verdict != "holds":  # of 'any' and 'most' some may lie on the other side
-                against += _opposed(claim.id, title, part.comparisons, found)
-        beyond = [rows.compare(comparison, dataset) for comparison in claim.beyond]
-        evidence += [f"Beyond the claim: {judged.sentence(title)}" for judged in beyond if not judged.absent]
-        against += _opposed(f"{claim.id}, the words behind it", title, claim.beyond, beyond)
-    verdict = _quantified("all", counted) if counted else "cannot_tell"
-    told = {"id": claim.id, "statement": claim.statement, "verdict": verdict, "by_dataset": by_dataset}
-    return {**told, "evidence": evidence, "ci": ci}, against
+                against += [f"{claim.id}: {judged.sentence(title)}" for judged in comparisons if judged.opposed]
+        implied = [numbers[dataset].judge(comparison) for comparison in claim.implied]
+        evidence += [f"Beyond the claim: {judged.sentence(title)}" for judged in implied if not judged.absent]
+        against += [
+            f"{claim.id}, the words behind it: {judged.sentence(title)}" for judged in implied if judged.opposed
+        ]
+    judgement = {
+        "id": claim.id,
+        "statement": claim.statement,
+        "verdict": _quantified("all", counted) if counted else "cannot_tell",
+        "by_dataset": by_dataset,
+        "evidence": evidence,
+        "ci": entries,
+    }
+    return judgement, against
 
 
 def _six(value: float) -> float | None:
@@ -226,32 +243,21 @@ def _entry(judged: Judged, dataset: str) -> dict:
     return {"dataset": dataset, **words, **numbers}
 
 
-def _opposed(head: str, title: str, comparisons: Sequence[Comparison], found: Sequence[Judged]) -> list[str]:
-    """Sentences on the comparisons whose numbers themselves lie on the other side, or tie where 'above' was said."""
-    return [
-        f"{head}: {judged.sentence(title)}"
-        for comparison, judged in zip(comparisons, found, strict=True)
-        if round(judged.difference, 9) < 0 or (comparison.strict and round(judged.difference, 9) == 0)
-    ]
-
-
-def _indicators(rows: _Rows, datasets: dict[str, str]) -> list[dict]:
+def _indicators(numbers: dict[str, _Numbers]) -> list[dict]:
     """RQ3: what each indicator says of a reader, and what became of the retriever that it taught."""
-    told = []
-    for experiment, taught in TAUGHT.items():
-        for dataset in datasets:
-            rise = rows.compare(Comparison(Quantity((taught,), "hr_at_5"), Quantity(INITIAL, "hr_at_5")), dataset)
-            line = {"experiment": experiment, "dataset": dataset, "retriever_of": taught}
+    lines = []
+    for experiment, pupil in PUPILS.items():
+        for dataset, of_dataset in numbers.items():
+            (rise,) = (of_dataset.judge(comparison) for comparison in compare(HIT_RATE, pupil, ">", INITIAL))
+            line = {"experiment": experiment, "dataset": dataset, "retriever_of": pupil}
             line |= {"hr_at_5_rose": rise.verdict, "hr_at_5_change": _six(rise.difference)}
-            for number, rule in INDICATORS.items():
-                says = _quantified(
-                    "all", [rows.compare(comparison, dataset).verdict for comparison in rule(experiment)]
-                )
+            for number in (1, 2):
+                says, _ = of_dataset.judge_all(indicator(number, experiment))
                 undecided = "cannot_tell" in (says, rise.verdict)
                 line |= {f"indicator_{number}": says}
                 line |= {f"indicator_{number}_right": None if undecided else says == rise.verdict}
-            told.append(line)
-    return told
+            lines.append(line)
+    return lines
 
 
 # ------------------------------------------------------------------ the paper's own numbers
@@ -264,14 +270,14 @@ def published_rows(rows: pd.DataFrame, test_sizes: dict[str, int]) -> pd.DataFra
     are not independent). Table 1: a score of 0 or 1 a question, n the test split; F1 has at most that variance.
     """
     tops = {"em": 100.0, "f1": 100.0, "hr_at_5": 1.0}
-    told = []
+    complete = []
     for row in rows.to_dict("records"):
         first = row["table"] == "1"
         n = float(test_sizes.get(row["dataset"], np.nan)) if first else INSTANCES
         std = statistics.share_std(row["mean"], tops[row["statistic"]]) if first else row["std"]
         low, high = statistics.normal_interval(row["mean"], std, n)
-        told.append({**row, "n": n, "ci_low": low, "ci_high": high})
-    return pd.DataFrame(told)
+        complete.append({**row, "n": n, "ci_low": low, "ci_high": high})
+    return pd.DataFrame(complete)
 
 
 def impossible_spreads(rows: pd.DataFrame, labels: dict) -> list[str]:

@@ -3,10 +3,14 @@ so that the Snakefile can ask for the labels of a run."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ..settings import MAIN, Run
 
 BASELINE = "checkpoint"  # the initial models, trained on nothing
 STATISTICS = {"em": "EM", "f1": "F1", "hr_at_5": "HR@5", "attention": "attention", "spearman": "Spearman"}
+TARGETS = {"answer": "3", "question": "4"}
+"""What tokens are near to, and the table of its numbers."""
 
 _PAPER_TITLES = {
     "checkpoint": "Off-the-shelf Checkpoint",
@@ -53,6 +57,35 @@ def labels(run: Run) -> dict:
 def with_k(text: str, labels: dict) -> str:
     """The hit rate in ``text`` as it is called at this run's k."""
     return text.replace("HR@5", f"HR@{labels['k']}")
+
+
+class Quantity(NamedTuple):
+    """What a number is a number of, whatever the experiment and dataset.
+
+    ``pearson`` is the correlation of the two targets' values of ``of`` (attention or Spearman's); a statistic that ends
+    in ``_std`` is the standard deviation over units.
+    """
+
+    statistic: str
+    target: str = ""
+    percentile: str = ""
+    of: str = ""
+
+    @property
+    def table(self) -> str:
+        """The table that has it; Appendix C's two are ``C.attention`` and ``C.spearman``."""
+        return f"C.{self.of}" if self.of else TARGETS.get(self.target, "1")
+
+    @property
+    def digits(self) -> int:
+        return 2 if self.statistic in ("em", "f1") else 3
+
+    @property
+    def words(self) -> str:
+        """``answer-related attention (p90)`` and the like."""
+        if self.of:
+            return f"Pearson of answer- with question-related {STATISTICS[self.of]} (p{self.percentile})"
+        return measure(self.statistic, self.target, self.percentile)
 
 
 def measure(statistic: str, target: str = "", percentile: str = "") -> str:
