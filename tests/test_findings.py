@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
 import pytest
+
+from attention_distillation.reporting import tables
 
 ROOT = Path(__file__).parents[1]
 CACHED = [ROOT / "results" / "cached" / part for part in ("miniature", "controls")]
@@ -78,3 +81,21 @@ def test_what_the_first_fifty_steps_foretell():
     words = " ".join((ROOT / "README.md").read_text("utf-8").split())
     assert f"all {ruined} that ruined their retriever were below its initial HR@5 after 50 steps" in words
     assert f"of {others} others {('none', 'one', 'two', 'three')[alarms]}" in words
+
+
+def test_the_intervals_of_step2_against_step1(tmp_path):
+    paths = []
+    for (dataset, experiment, seed), path in runs("predictions.jsonl.gz").items():
+        if experiment in ("step1", "step2"):
+            paths.append(tmp_path / dataset / experiment / seed / "predictions.jsonl")
+            paths[-1].parent.mkdir(parents=True)
+            paths[-1].write_bytes(gzip.decompress(path.read_bytes()))
+    measures = tables.score_measures(tables.read_predictions(paths), 2000)
+    rows = tables.difference_rows(measures, [("step2", "step1")]).set_index(["dataset", "statistic"])
+    for dataset, title in (("nq", "NQ"), ("triviaqa", "TriviaQA")):
+        told = [
+            f"{words} +{row['mean']:.{digits}f} ({row['ci_low']:.{digits}f} to {row['ci_high']:.{digits}f})"
+            for words, name, digits in (("EM", "em", 1), ("F1", "f1", 1), ("HR@5", "hr_at_5", 3))
+            for row in [rows.loc[dataset, name]]
+        ]
+        assert f"{title} {', '.join(told)}" in TEXT

@@ -101,7 +101,7 @@ def test_table_1_is_the_mean_over_seeds_and_questions(made):
     _, predictions, measures = made
     part = predictions[(predictions["dataset"] == "nq") & (predictions["experiment"] == "step2")]
     found = measures["1", "step2", "nq", "em", "", ""]
-    assert found.replicates[0] == pytest.approx(part["em"].mean())
+    assert found.estimate.value == pytest.approx(part["em"].mean())
     assert found.std == pytest.approx(part.groupby("seed")["em"].mean().std())
     assert found.n == 240
 
@@ -113,7 +113,7 @@ def test_tables_3_and_4_are_over_units(made):
             part = units[(units["dataset"] == dataset) & (units["experiment"] == experiment)]
             values = part[f"{statistic}_{target}_{percentile}"]
             assert number == {"answer": "3", "question": "4"}[target]
-            assert found.replicates[0] == pytest.approx(values.mean())
+            assert found.estimate.value == pytest.approx(values.mean())
             assert found.std == pytest.approx(values.std()) and found.n == values.count()
 
 
@@ -125,7 +125,7 @@ def test_appendix_c_is_over_instances_within_seeds(made):
         means = of_seed.groupby("instance")[["attention_answer_95", "attention_question_95"]].mean()
         each.append(means.corr().iloc[0, 1])
     found = measures["C.attention", "step1", "nq", "pearson", "", "95"]
-    assert found.replicates[0] == pytest.approx(np.mean(each))
+    assert found.estimate.value == pytest.approx(np.mean(each))
     assert found.std == pytest.approx(np.std(each, ddof=1)) and found.n == 72  # 36 of 40 instances have a noun
 
 
@@ -143,8 +143,8 @@ def test_planted_effects_are_found_and_equal_experiments_differ_by_nothing(tmp_p
     for key in (("1", "em", "", ""), ("3", "attention", "answer", "95"), ("4", "spearman", "question", "90")):
         nothing = rows.loc[key[0], "step1 - checkpoint", "nq", *key[1:]]
         assert nothing["ci_low"] < 0 < nothing["ci_high"]
-    pearson = measures["C.attention", "step2", "nq", "pearson", "", "90"].row(())
-    assert pearson[-2] > 0.3  # the instance's own level moves both targets
+    key = ("C.attention", "step2", "nq", "pearson", "", "90")
+    assert measures[key].row(key)[-2] > 0.3  # the instance's own level moves both targets
 
 
 @hypothesis_settings(max_examples=40, deadline=None)
@@ -181,13 +181,15 @@ def test_differences_are_of_the_means_and_paired(made):
     rows = tables.difference_rows(measures, [("step2", "step1"), ("no", "such")]).set_index(list(tables.KEY))
     row = rows.loc["3", "step2 - step1", "nq", "attention", "answer", "95"]
     first, second = (measures["3", name, "nq", "attention", "answer", "95"] for name in ("step2", "step1"))
-    assert row["mean"] == pytest.approx(first.replicates[0] - second.replicates[0])
+    assert row["mean"] == pytest.approx(first.estimate.value - second.estimate.value)
     spread = rows.loc["3", "step2 - step1", "nq", "spearman_std", "answer", "95"]
     spearman = [measures["3", name, "nq", "spearman", "answer", "95"].std for name in ("step2", "step1")]
     assert spread["mean"] == pytest.approx(spearman[0] - spearman[1])
     rise = rows.loc["3", "atlas", "nq", "attention", "answer", "95 - 90"]
-    ends = [measures["3", "atlas", "nq", "attention", "answer", p].replicates[0] for p in ("95", "90")]
-    assert rise["mean"] == pytest.approx(ends[0] - ends[1]) and rise["ci_low"] > 0
+    ends = [measures["3", "atlas", "nq", "attention", "answer", p].estimate.value for p in ("95", "90")]
+    assert rise["mean"] == pytest.approx(ends[0] - ends[1]) and rise["mean"] > 0
+    clear = rows["p_above"] < 0.025
+    assert clear.any() and (clear == (rows["ci_low"] > 0)).all()
     trained = {name for name in synthetic.EFFECTS if name != "checkpoint"}
     assert {f"{name} - checkpoint" for name in trained} <= set(rows.index.get_level_values(1))
 
@@ -195,8 +197,9 @@ def test_differences_are_of_the_means_and_paired(made):
 def test_short_passages_have_no_spearman_and_are_counted(tmp_path):
     paths = synthetic.make(tmp_path, datasets=("nq",), experiments=("checkpoint", "step1"), instances=20, tokens=15)
     units, _, measures = analysed(paths, 50)
-    found = measures["3", "step1", "nq", "spearman", "answer", "95"]
-    assert found.n == 0 and np.isnan(found.replicates[0]) and np.isnan(found.row(())[-1])
+    key = ("3", "step1", "nq", "spearman", "answer", "95")
+    found = measures[key]
+    assert found.n == 0 and np.isnan(found.estimate.value) and np.isnan(found.row(key)[-1])
     rows = tables.undefined_rows(units, PERCENTILES).set_index(list(tables.KEY))
     row = rows.loc["4", "step1", "nq", "spearman_undefined", "question", "95"]
     assert (row["mean"], row["n"]) == (90, 90)
@@ -274,7 +277,16 @@ def test_the_footer_tells_what_a_reader_must_know(made):
         for name in "ab"
     }
     text = " ".join(typesetting.footer(labels, pages(made, labels)["table3"], origins, 200))
-    for words in ("Scale: miniature", "Seeds: 0, 2", "400 units", "by: world", "cpu", "torch 2.13", "200 bootstrap"):
+    for words in (
+        "Scale: miniature",
+        "Seeds: 0, 2",
+        "400 units",
+        "by: world",
+        "cpu",
+        "torch 2.13",
+        "replicates: 200",
+        "t over the 2 seeds",
+    ):
         assert words in text
     assert "Miniature numbers are not paper-scale numbers." in text
     assert "not paper-scale" not in " ".join(

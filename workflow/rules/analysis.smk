@@ -31,7 +31,7 @@ rule analyse_tokens:
 
 
 rule make_tables:
-    """Tables 1 to 4, Appendix C, what the signal tells, and paired differences, with bootstrap intervals."""
+    """Tables 1 to 4, Appendix C, what the signal tells, and paired differences, with intervals."""
     input:
         units=f"{ROOT}/analysis/units.parquet",
         predictions=run_files("predictions.jsonl"),

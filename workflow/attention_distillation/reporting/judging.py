@@ -317,8 +317,8 @@ PUBLISHED_NOTES = [
 def measured_notes(labels: dict) -> list[str]:
     """What a reader of measured verdicts must know."""
     return [
-        f"Scale: {labels['scale']}. Seeds: {', '.join(map(str, labels['seeds']))}. Intervals: 95 %, paired bootstrap "
-        "with seeds and instances drawn crossed; those of standard deviations likewise.",
+        f"Scale: {labels['scale']}. Seeds: {', '.join(map(str, labels['seeds']))}. "
+        f"{statistics.intervals_told(len(labels['seeds']))} Differences are paired.",
         *not_paper_scale(labels["scale"]),
     ]
 

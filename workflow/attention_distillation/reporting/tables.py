@@ -23,7 +23,13 @@ COLUMNS = (
     "table", "experiment", "dataset", "statistic", "target", "percentile", "mean", "std", "n", "ci_low", "ci_high",
 )  # fmt: skip
 KEY = COLUMNS[:6]
-_NUMBERS = {"mean", "std", "n", "ci_low", "ci_high", "published_mean", "published_std", "difference"}
+_NUMBERS = {"mean", "std", "n", "ci_low", "ci_high", "p_above", "published_mean", "published_std", "difference"}
+_BOUNDS = {  # what a mean of each statistic can be; attention is no share in every reading
+    **dict.fromkeys(("em", "f1"), (0.0, 100.0)),
+    **dict.fromkeys(("hr_at_5", "picks", "picks_centred", "chance", "last_place"), (0.0, 1.0)),
+    **dict.fromkeys(("spearman", "pearson"), (-1.0, 1.0)),
+    "attention": (0.0, np.inf),
+}
 _TABLE_OF_TARGET = {"answer": "3", "question": "4"}
 
 Key = tuple[str, str, str, str, str, str]
@@ -98,15 +104,15 @@ def read_predictions(paths: Iterable[str | Path]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Measure:
-    """One number with its replicates: (B + 1,), row 0 the sample's own; ``std`` and ``n`` as the table tells them."""
+    """One number, of which ``estimate`` gives the interval; ``std`` and ``n`` as the table tells them."""
 
-    replicates: np.ndarray
+    estimate: statistics.Estimate
     std: float
     n: int
-    spread: np.ndarray | None = None  # replicates of the standard deviation over units
+    spread: statistics.Estimate | None = None  # the standard deviation over units
 
     def row(self, key: Key) -> tuple:
-        return (*key, self.replicates[0], self.std, self.n, *statistics.interval(self.replicates))
+        return (*key, self.estimate.value, self.std, self.n, *statistics.interval(self.estimate, _BOUNDS[key[3]]))
 
 
 @dataclass(frozen=True)
@@ -135,15 +141,10 @@ class _Grid:
         return tuple(part.astype(np.float64).reshape(self.shape) for part in found)  # of nothing, bincount is of int
 
 
-def _over_seeds(each: np.ndarray) -> float:
-    each = each[~np.isnan(each)]
-    return float(np.std(each, ddof=1)) if len(each) > 1 else np.nan
-
-
 def _grids(frame: pd.DataFrame, replicates: int):
     for dataset, part in frame.groupby("dataset", sort=False):
         grid = _Grid.of(part)
-        yield str(dataset), grid, statistics.resample(grid.shape[1], grid.shape[2], replicates)
+        yield str(dataset), grid, statistics.resample(grid.shape[2], replicates)
 
 
 def score_measures(predictions: pd.DataFrame, replicates: int) -> dict[Key, Measure]:
@@ -157,9 +158,9 @@ def _means(frame: pd.DataFrame, table: str, names: Sequence[str], replicates: in
         for statistic in names:
             total, squares, count = grid.sums(statistic)
             for index, experiment in enumerate(grid.experiments):
-                mean, _, each = statistics.mean_and_spread(resampling, total[index], squares[index], count[index])
+                mean, _ = statistics.mean_and_spread(resampling, total[index], squares[index], count[index])
                 key = (table, experiment, dataset, statistic, "", "")
-                found[key] = Measure(mean, _over_seeds(each), int(count[index].sum()))
+                found[key] = Measure(mean, mean.over_seeds, int(count[index].sum()))
     return found
 
 
@@ -175,17 +176,15 @@ def unit_measures(units: pd.DataFrame, percentiles: Sequence[int], replicates: i
                     total, squares, count = grid.sums(f"{statistic}_{target}_{percentile}")
                     values[target] = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
                     for index, experiment in enumerate(grid.experiments):
-                        mean, std, _ = statistics.mean_and_spread(
-                            resampling, total[index], squares[index], count[index]
-                        )
+                        mean, std = statistics.mean_and_spread(resampling, total[index], squares[index], count[index])
                         key = (_TABLE_OF_TARGET[target], experiment, dataset, statistic, target, str(percentile))
-                        found[key] = Measure(mean, float(std[0]), int(count[index].sum()), std)
+                        found[key] = Measure(mean, std.value, int(count[index].sum()), std)
                 for index, experiment in enumerate(grid.experiments):
                     x, y = (values[target][index] for target in TARGETS)
-                    correlation, each = statistics.pearson(resampling, x, y)
+                    correlation = statistics.pearson(resampling, x, y)
                     key = (f"C.{statistic}", experiment, dataset, "pearson", "", str(percentile))
                     pairs = int((~(np.isnan(x) | np.isnan(y))).sum())
-                    found[key] = Measure(correlation, _over_seeds(each), pairs)
+                    found[key] = Measure(correlation, correlation.over_seeds, pairs)
     return found
 
 
@@ -259,18 +258,20 @@ def undefined_rows(units: pd.DataFrame, percentiles: Sequence[int]) -> pd.DataFr
 
 
 def difference_rows(measures: dict[Key, Measure], pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
-    """Paired differences, with bootstrap intervals, of everything that was measured of two experiments.
+    """Paired differences, with intervals and p-values, of everything that was measured of two experiments.
 
     Rows are named ``first - second`` in the experiment column, and have ``n`` of the smaller side; beside them
     statistic ``spearman_std``, the difference of the standard deviations over units, and for each experiment
-    ``95 - 90`` in the percentile column: how a mean changes from one percentile to the next.
+    ``95 - 90`` in the percentile column: how a mean changes from one percentile to the next. ``p_above`` is the
+    one-sided p-value against a difference of 0 or less.
     """
     experiments = list(dict.fromkeys(key[1] for key in measures))
     pairs = dict.fromkeys([*pairs, *((name, BASELINE) for name in experiments if name != BASELINE)])
     rows = []
 
-    def add(key: Key, first: np.ndarray, second: np.ndarray, n: int) -> None:
-        rows.append((*key, first[0] - second[0], np.nan, n, *statistics.interval(first - second)))
+    def add(key: Key, first: statistics.Estimate, second: statistics.Estimate, n: int) -> None:
+        found = first - second
+        rows.append((*key, found.value, np.nan, n, *statistics.interval(found), statistics.p_above(found)))
 
     for one, other in pairs:
         for key, first in measures.items():
@@ -278,7 +279,7 @@ def difference_rows(measures: dict[Key, Measure], pairs: Iterable[tuple[str, str
             if key[1] != one or second is None:
                 continue
             name, n = f"{one} - {other}", min(first.n, second.n)
-            add((key[0], name, *key[2:]), first.replicates, second.replicates, n)
+            add((key[0], name, *key[2:]), first.estimate, second.estimate, n)
             if key[3] == "spearman":
                 add((key[0], name, key[2], "spearman_std", *key[4:]), first.spread, second.spread, n)
     for key, lower in measures.items():
@@ -286,8 +287,8 @@ def difference_rows(measures: dict[Key, Measure], pairs: Iterable[tuple[str, str
         for other in sorted(same, key=lambda other: int(other[5]))[:1]:
             higher = measures[other]
             named = (*key[:5], f"{other[5]} - {key[5]}")
-            add(named, higher.replicates, lower.replicates, min(lower.n, higher.n))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+            add(named, higher.estimate, lower.estimate, min(lower.n, higher.n))
+    return pd.DataFrame(rows, columns=[*COLUMNS, "p_above"])
 
 
 # ------------------------------------------------------------------ beside the paper

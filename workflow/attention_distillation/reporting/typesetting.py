@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..analysis.statistics import intervals_told
 from ..files import replacing
 from ..provenance import digest
 from .labels import STATISTICS, measure, named, with_k
@@ -274,11 +275,14 @@ def compare_markdown(rows: pd.DataFrame, labels: dict) -> str:
 
 
 def differences_markdown(rows: pd.DataFrame, labels: dict, notes: Sequence[str]) -> str:
-    """``differences.md``: each difference with its interval, bold where the interval leaves out 0."""
-    lines = []
+    """``differences.md``: each difference with its interval, bold where the interval leaves out 0.
+
+    None is bold from one seed: its interval says nothing of another training run.
+    """
+    lines, repeated = [], len(labels["seeds"]) > 1
     for row in rows.itertuples(index=False):
         digits = 2 if row.statistic in ("em", "f1") else 3
-        clear = not np.isnan(row.ci_low) and (row.ci_low > 0 or row.ci_high < 0)
+        clear = repeated and (row.ci_low > 0 or row.ci_high < 0)
         mean = "undefined" if np.isnan(row.mean) else "+" * (row.mean > 0) + _number(row.mean, digits)
         words = measure(row.statistic, row.target, row.percentile)
         if row.statistic == "pearson":
@@ -395,7 +399,7 @@ def footer(labels: dict, rows: pd.DataFrame, origins: dict[str, dict], replicate
     packages = ", ".join(f"{name} {'/'.join(sorted(map(str, found)))}" for name, found in sorted(versions.items()))
     notes = [
         f"Scale: {scale}. Seeds: {seeds}. n: {_span(counted['n'])} {what}.",
-        f"Intervals: 95 %, {replicates:,} bootstrap replicates, seeds and instances drawn crossed.",
+        f"{intervals_told(len(labels['seeds']))} Bootstrap replicates: {replicates:,}.",
         f"Nouns of the questions by: {told('nouns')}. Device: {told('device')}.",
         f"Config hash: {hashes[0] if len(hashes) == 1 else digest(hashes) if hashes else 'not recorded'}. "
         f"Versions: {packages or 'not recorded'}.",
