@@ -25,7 +25,7 @@ rule analyse_tokens:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        code=code("analysis.token_analysis"),
+        code=code("analyse_tokens"),
     script:
         "../scripts/analyse_tokens.py"
 
@@ -59,7 +59,7 @@ rule make_tables:
     params:
         labels=LABELS,
         replicates=RUN.scale.analysis.bootstrap,
-        code=code("reporting.tables", "reporting.typesetting", "reporting.claims"),
+        code=code("make_tables"),
     script:
         "../scripts/make_tables.py"
 
@@ -87,7 +87,7 @@ rule draw_figures:
     threads: 1
     params:
         labels=LABELS,
-        code=code("reporting.figures"),
+        code=code("draw_figures"),
     script:
         "../scripts/draw_figures.py"
 
@@ -108,7 +108,7 @@ rule judge_claims:
     threads: 1
     params:
         labels=LABELS,
-        code=code("reporting.judging"),
+        code=code("judge_claims"),
     script:
         "../scripts/judge_claims.py"
 
@@ -129,7 +129,7 @@ rule judge_published:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        code=code("reporting.judging"),
+        code=code("judge_published"),
     script:
         "../scripts/judge_published.py"
 
@@ -151,6 +151,6 @@ rule compare_with_paper:
     threads: 1
     params:
         labels=LABELS,
-        code=code("reporting.tables", "reporting.typesetting"),
+        code=code("compare_with_paper"),
     script:
         "../scripts/compare_with_paper.py"

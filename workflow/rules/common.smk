@@ -12,13 +12,14 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(WORKFLOW), os.get
 
 from attention_distillation import files, records, settings
 from attention_distillation.models import weights
+from attention_distillation.jobs.contents import Contents
 from attention_distillation.jobs.fingerprint import code
 
 try:
     RUN = settings.load({key: config[key] for key in config})
     for kind in settings.MODEL_KINDS:
-        if (given := getattr(RUN.scale.models, kind)) and Path(given).is_dir():
-            weights.require_weights(given)
+        if (folder := getattr(RUN.scale.models, kind)) and Path(folder).is_dir():
+            weights.require_weights(folder)
 except files.InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -64,6 +65,29 @@ def plain(model):
     return model.model_dump()
 
 
+# ---------------------------------------------------------------- what a user names is known by its content
+
+CONTENTS = Contents()
+GIVEN = {
+    *(corpus.passages for corpus in SCALE.corpora.values() if corpus.passages),
+    *(path for dataset in SCALE.datasets.values() for path in (dataset.questions or {}).values()),
+    *(path for kind in settings.MODEL_KINDS if (path := getattr(SCALE.models, kind)) and Path(path).is_dir()),
+}
+
+
+def given(path):
+    """A user's file or folder as an input; its date does not count, for :func:`contents_of` says what is in it."""
+    return ancient(path)
+
+
+def contents_of(*paths):
+    """What each path holds, for a rule's params; of what a rule makes nothing: that is known by its date."""
+    try:
+        return [CONTENTS.identity(path) for path in paths if path in GIVEN and Path(path).exists()]
+    except files.InputError as error:
+        raise WorkflowError(str(error)) from None
+
+
 # ---------------------------------------------------------------- data
 
 
@@ -86,8 +110,8 @@ def questions_file(split):
 
 def initial_model(kind):
     """Directory of a model as it starts: the user's, or the one that a rule fetches or pretrains."""
-    given = getattr(SCALE.models, kind)
-    return given if given and Path(given).is_dir() else f"{ROOT}/models/{kind}"
+    path = getattr(SCALE.models, kind)
+    return given(path) if path in GIVEN else f"{ROOT}/models/{kind}"
 
 
 def model_folder(name, part, dataset, seed):
@@ -126,6 +150,11 @@ def start_of(part):
 def end_of(part):
     """The directory of an experiment's reader or retriever as it ends."""
     return lambda wildcards: origin_folder(SCALE.origin(wildcards.experiment, part), part, wildcards)
+
+
+def untrained_retriever(wildcards):
+    """The directory of the retriever that an index of 'initial' or 'random' is made with."""
+    return model_folder(wildcards.origin, "retriever", None, None)
 
 
 # ---------------------------------------------------------------- index and retrieval

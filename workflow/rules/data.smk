@@ -21,7 +21,7 @@ rule make_world_passages:
         "../../envs/cpu.yaml"
     params:
         world=lambda wildcards: plain(SCALE.corpora[wildcards.corpus].world),
-        code=code("data.miniature"),
+        code=code("make_world_passages"),
     script:
         "../scripts/make_world_passages.py"
 
@@ -40,7 +40,7 @@ rule make_world_questions:
         "../../envs/cpu.yaml"
     params:
         world=lambda wildcards: plain(SCALE.corpora[SCALE.datasets[wildcards.dataset].corpus].world),
-        code=code("data.miniature"),
+        code=code("make_world_questions"),
     script:
         "../scripts/make_world_questions.py"
 
@@ -48,7 +48,7 @@ rule make_world_questions:
 rule check_passages:
     """Read a user's passages, refuse what is malformed, and keep them memory-mapped."""
     input:
-        lambda wildcards: SCALE.corpora[wildcards.corpus].passages,
+        lambda wildcards: given(SCALE.corpora[wildcards.corpus].passages),
     output:
         passages=f"{ROOT}/corpus/{{corpus}}/passages.arrow",
     log:
@@ -61,6 +61,8 @@ rule check_passages:
         "../../envs/cpu.yaml"
     params:
         k=SCALE.retrieval.k,
+        contents=lambda wildcards: contents_of(SCALE.corpora[wildcards.corpus].passages),
+        code=code("check_passages"),
     script:
         "../scripts/check_passages.py"
 
@@ -69,7 +71,7 @@ rule check_questions:
     """Read a user's questions and refuse what is malformed."""
     input:
         **{
-            split: lambda wildcards, split=split: SCALE.datasets[wildcards.dataset].questions[split]
+            split: lambda wildcards, split=split: given(SCALE.datasets[wildcards.dataset].questions[split])
             for split in records.SPLITS
         },
     output:
@@ -82,6 +84,9 @@ rule check_questions:
         dataset=one_of(OWN_DATASETS),
     conda:
         "../../envs/cpu.yaml"
+    params:
+        contents=lambda wildcards: contents_of(*SCALE.datasets[wildcards.dataset].questions.values()),
+        code=code("check_questions"),
     script:
         "../scripts/check_questions.py"
 
@@ -100,7 +105,7 @@ rule find_gold:
     conda:
         "../../envs/cpu.yaml"
     params:
-        code=code("metrics", "training.context"),
+        code=code("find_gold"),
     script:
         "../scripts/find_gold.py"
 

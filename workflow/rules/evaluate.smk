@@ -29,11 +29,12 @@ rule evaluate_run:
         kind=lambda wildcards: SCALE.experiments[wildcards.experiment].analysis,
         distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment)),
         prompt=plain(SCALE.prompt),
-        analysis=plain(SCALE.analysis),
-        batch_size=SCALE.compute.batch_size,
-        precision=SCALE.compute.precision,
+        analysis=lambda wildcards: plain(SCALE.analysis.in_use(SCALE.experiments[wildcards.experiment].analysis)),
+        batch_size=lambda wildcards, threads: SCALE.compute.batch_size,  # as 'threads', for which nothing reruns
+        precision=SCALE.compute.precision_in_use,
+        contents=lambda wildcards: contents_of(end_of("reader")(wildcards)),
         behind=lambda wildcards: SCALE.behind(wildcards.experiment, wildcards.dataset),
-        code=code("analysis.inference"),
+        code=code("evaluate_run"),
     script:
         "../scripts/evaluate_run.py"
 

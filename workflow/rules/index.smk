@@ -16,7 +16,8 @@ rule tokenise_corpus:
     threads: SCALE.compute.embed_threads
     params:
         max_tokens=SCALE.retrieval.passage_max_tokens,
-        code=code("models.retriever"),
+        contents=lambda wildcards: contents_of(initial_model("retriever")),
+        code=code("tokenise_corpus"),
     script:
         "../scripts/tokenise_corpus.py"
 
@@ -26,7 +27,7 @@ rule embed_corpus:
     input:
         tokens=f"{ROOT}/corpus/{{corpus}}/tokens.npy",
         offsets=f"{ROOT}/corpus/{{corpus}}/offsets.npy",
-        retriever=lambda wildcards: model_folder(wildcards.origin, "retriever", None, None),
+        retriever=untrained_retriever,
     output:
         shard=f"{ROOT}/corpus/{{corpus}}/index/{{origin}}/shard-{{shard}}.npy",
     log:
@@ -41,9 +42,10 @@ rule embed_corpus:
     resources:
         gpu=ONE_GPU,
     params:
-        retrieval=plain(SCALE.retrieval),
-        precision=SCALE.compute.precision,
-        code=code("retrieval.index", "models.retriever"),
+        retrieval=SCALE.retrieval.model_dump(include={"shards", "dtype", "batch_tokens"}),
+        precision=SCALE.compute.precision_in_use,
+        contents=lambda wildcards: contents_of(untrained_retriever(wildcards)) if "origin" in wildcards.keys() else [],
+        code=code("embed_corpus"),
     script:
         "../scripts/embed_corpus.py"
 
@@ -69,7 +71,7 @@ rule retrieve_passages:
     input:
         passages=corpus_file("passages.arrow"),
         questions=[f"{ROOT}/{{dataset}}/data/questions.{split}.jsonl" for split in records.SPLITS],
-        retriever=lambda wildcards: model_folder(wildcards.origin, "retriever", None, None),
+        retriever=untrained_retriever,
         shards=lambda wildcards: shards_in(
             f"{ROOT}/corpus/{SCALE.datasets[wildcards.dataset].corpus}/index/{wildcards.origin}"
         ),
@@ -87,9 +89,10 @@ rule retrieve_passages:
     resources:
         gpu=ONE_GPU,
     params:
-        retrieval=plain(SCALE.retrieval),
-        precision=SCALE.compute.precision,
-        code=code("retrieval.index", "models.retriever"),
+        retrieval=plain(SCALE.retrieval.in_use()),
+        precision=SCALE.compute.precision_in_use,
+        contents=lambda wildcards: contents_of(untrained_retriever(wildcards)) if "origin" in wildcards.keys() else [],
+        code=code("retrieve_passages"),
     script:
         "../scripts/retrieve_passages.py"
 

@@ -24,7 +24,7 @@ rule pretrain_model:
         gpu=ONE_GPU,
     params:
         pretraining=pretraining_of,
-        code=code("models.pretraining"),
+        code=code("pretrain_model"),
     script:
         "../scripts/pretrain_model.py"
 
@@ -41,6 +41,9 @@ rule randomise_retriever:
         f"{LOGS}/randomise_retriever.tsv"
     conda:
         "../../envs/cpu.yaml"
+    params:
+        contents=lambda wildcards: contents_of(initial_model("retriever")),
+        code=code("randomise_retriever"),
     script:
         "../scripts/randomise_retriever.py"
 
@@ -57,6 +60,8 @@ rule unpack_tagger:
         f"{LOGS}/unpack_tagger.tsv"
     conda:
         "../../envs/cpu.yaml"
+    params:
+        code=code("unpack_tagger"),
     script:
         "../scripts/unpack_tagger.py"
 
@@ -72,7 +77,7 @@ rule train_tagger:
     conda:
         "../../envs/cpu.yaml"
     params:
-        code=code("data.miniature"),
+        code=code("train_tagger"),
     script:
         "../scripts/train_tagger.py"
 
@@ -94,7 +99,8 @@ rule check_prompts:
         max_tokens=SCALE.prompt.passage_max_tokens,
         answer_max_tokens=SCALE.prompt.answer_max_tokens,
         k=SCALE.retrieval.k,
-        code=code("models.readers.prompt"),
+        contents=lambda wildcards: contents_of(initial_model(wildcards.kind)),
+        code=code("check_prompts"),
     script:
         "../scripts/check_prompts.py"
 

@@ -53,7 +53,7 @@ rule tabulate_controls:
     params:
         labels=labels(RUN.model_copy(update={"experiments": CONTROLLED})),
         replicates=SCALE.analysis.bootstrap,
-        code=code("reporting.tables", "reporting.typesetting"),
+        code=code("tabulate_controls"),
     script:
         "../scripts/tabulate_controls.py"
 

@@ -78,7 +78,7 @@ rule prepare_questions:
         sizes=question_sizes,
         rows=question_rows,
         lock=SOURCE_LOCK,
-        code=code("records", "data.downloads", "data.archives", "data.sources"),
+        code=code("prepare_questions"),
     script:
         "../scripts/prepare_questions.py"
 
@@ -101,6 +101,6 @@ rule prepare_corpus:
     params:
         rows=corpus_rows,
         lock=SOURCE_LOCK,
-        code=code("records", "data.downloads", "data.archives", "data.sources"),
+        code=code("prepare_corpus"),
     script:
         "../scripts/prepare_corpus.py"

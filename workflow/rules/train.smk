@@ -31,13 +31,16 @@ rule train_run:
     resources:
         gpu=SCALE.compute.gpus,
     params:
-        experiment=lambda wildcards: plain(SCALE.experiments[wildcards.experiment]) | {"training": {}, "title": ""},
+        experiment=lambda wildcards: SCALE.experiments[wildcards.experiment].model_dump(
+            include={"architecture", "train", "signal"}
+        ),
         training=lambda wildcards: plain(SCALE.training_of(wildcards.experiment, wildcards.dataset)),
         distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment)),
-        retrieval=plain(SCALE.retrieval),
+        retrieval=plain(SCALE.retrieval.in_use()),
         prompt=plain(SCALE.prompt),
-        precision=SCALE.compute.precision,
-        code=code("training.job"),
+        precision=SCALE.compute.precision_in_use,
+        contents=lambda wildcards: contents_of(start_of("reader")(wildcards), start_of("retriever")(wildcards)),
+        code=code("train_run"),
     script:
         "../scripts/train_run.py"
 

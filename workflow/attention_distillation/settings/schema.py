@@ -104,6 +104,10 @@ class Models(Strict):
 # ------------------------------------------------------------------ method
 
 
+def _by_default(model: Strict, *keys: str) -> Strict:
+    return model.model_copy(update={key: type(model).model_fields[key].default for key in keys})
+
+
 class Retrieval(Strict):
     """Passages to vectors, vectors to the k nearest."""
 
@@ -117,6 +121,10 @@ class Retrieval(Strict):
     batch_tokens: Count = Field(16384, description="tokens a batch when embedding, padding included")
     passage_max_tokens: Count = Field(200, description="retriever's input, title and text [Atlas]")
     question_max_tokens: Count = Field(40, description="retriever's input, question [Atlas]")
+
+    def in_use(self) -> Retrieval:
+        """With the keys that no number rests on as they are by default: an exact index has no lists."""
+        return self if self.index == "ivfpq" else _by_default(self, "lists", "probes", "code_bytes")
 
 
 class Distillation(Strict):
@@ -149,6 +157,11 @@ class Analysis(Strict):
     tau_token: Positive = Field(1.0, description="temperature of that distribution")
     similarity: Literal["max", "mean"] = Field("max", description="over the target's tokens")
     bootstrap: Count = Field(2000, description="bootstrap replicates behind each interval")
+
+    def in_use(self, kind: str) -> Analysis:
+        """With the keys as they are by default that no dump of this kind (``Experiment.analysis``) rests on."""
+        alone = () if kind == "perplexity" else ("token_distribution", "tau_token")
+        return _by_default(self, "bootstrap", *alone)
 
 
 class Training(Strict):
@@ -223,6 +236,11 @@ class Compute(Strict):
         if name not in known:
             raise ValueError(f"there is no device '{name}'{did_you_mean(name, known)}")
         return name
+
+    @property
+    def precision_in_use(self) -> str:
+        """Without GPUs a model computes in float32, whatever ``precision`` says."""
+        return self.precision if self.gpus else "float32"
 
 
 class Scale(Strict):
@@ -313,6 +331,9 @@ class Scale(Strict):
         return {
             "runs": runs,
             "data": data.model_dump(exclude={"title"}) | {"corpus": self.corpora[data.corpus].model_dump()},
-            **{part: getattr(self, part).model_dump() for part in ("models", "retrieval", "prompt", "analysis")},
-            "precision": self.compute.precision,
+            "models": self.models.model_dump(),
+            "retrieval": self.retrieval.in_use().model_dump(),
+            "prompt": self.prompt.model_dump(),
+            "analysis": self.analysis.in_use(self.experiments[experiment].analysis).model_dump(),
+            "precision": self.compute.precision_in_use,
         }
