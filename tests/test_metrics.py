@@ -8,10 +8,10 @@ import unicodedata
 
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from attention_distillation.metrics import dpr_tokens, exact_match_and_f1, has_answer, hit
+from attention_distillation.metrics import dpr_tokens, exact_match_and_f1, has_answer, hit, without_spaces
 
 # ------------------------------------------------------------------ SQuAD 1.1, by its paper and script
 
@@ -95,6 +95,7 @@ TEXT = st.lists(PIECES, max_size=8).map("".join) | st.text(max_size=12)
 @settings(max_examples=300, deadline=None)
 @given(TEXT, st.lists(TEXT, min_size=1, max_size=4))
 def test_em_and_f1_are_squads(prediction, answers):
+    assume(not without_spaces(prediction))
     check(prediction, answers)
 
 
@@ -143,7 +144,7 @@ HITS = [
     ("New\u00a0York\tCity", ["new york city"], True),
     ("York New", ["New York"], False),  # in order
     ("New big York", ["New York"], False),  # and without a gap
-    ("東京都", ["東京"], False),  # no white space, so one word
+    ("the city of 東京都", ["東京"], False),  # no white space, so one word
     ("the end is Paris", ["Paris"], True),
     ("Paris is the start", ["Paris"], True),
     ("anything", [""], False),
@@ -170,6 +171,7 @@ WORDS = st.lists(PIECES | st.just(" "), max_size=12).map("".join) | st.text(max_
 @given(WORDS, st.lists(WORDS, min_size=1, max_size=3))
 def test_has_answer_is_dprs(text, answers):
     assert list(dpr_tokens(text)) == dpr_words(text)
+    assume(not without_spaces(text))
     assert has_answer(text, answers) is dpr_has_answer(text, answers)
 
 
@@ -179,6 +181,55 @@ def test_a_span_of_a_text_is_found_in_it(words, data):
     start = data.draw(st.integers(0, len(words) - 1))
     stop = data.draw(st.integers(start + 1, len(words)))
     assert has_answer(" ".join(words), ["no such", " ".join(words[start:stop]).upper()])
+
+
+# ------------------------------------------------------------------ scripts without spaces
+
+CHARACTERS = [
+    ("东京是日本的首都。", ["东京"], True),
+    ("东京是日本的首都。", ["京东"], False),
+    ("東京都は日本の首都であり、NHK放送センターがある。", ["NHK"], True),
+    ("東京都は日本の首都であり、NHK放送センターがある。", ["センター"], True),
+    ("東京都は日本の首都であり、NHK放送センターがある。", ["ンタ", "日本国"], True),
+    ("กรุงเทพมหานครเป็นเมืองหลวงของประเทศไทย", ["เมืองหลวง"], True),
+    ("กรุงเทพมหานครเป็นเมืองหลวงของประเทศไทย", ["เมือ"], True),
+    ("กำ", ["ก"], True),
+    ("がある", ["か"], False),  # a mark belongs to its letter, in NFD too
+    ("首都（1868年）", ["868"], False),  # a number is one word still
+    ("서울은 한국의 수도", ["서울"], False),  # Korean writes spaces
+    ("Tokyo (東京都) is the capital", ["東京"], False),  # a text with spaces is read as published
+]
+
+
+@pytest.mark.parametrize(("text", "answers", "found"), CHARACTERS)
+def test_characters_are_words_where_a_script_writes_no_spaces(text, answers, found):
+    assert has_answer(text, answers) is found
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers", "em", "f1"),
+    [
+        ("日本东京", ["东京"], 0, 2 * (2 / 4) / (2 / 4 + 1)),
+        ("东京。", ["东京"], 0, 1.0),
+        ("东京", ["Tokyo", "东京"], 1, 1.0),
+        ("Tokyo", ["东京"], 0, 0.0),
+        ("大阪", ["东京"], 0, 0.0),
+    ],
+)
+def test_f1_of_characters(prediction, answers, em, f1):
+    assert exact_match_and_f1(prediction, answers) == (em, pytest.approx(f1, abs=1e-6))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.sampled_from("东京日本首都กเかガーa1 。"), max_size=12), st.data())
+def test_a_piece_of_a_text_without_spaces_is_found_in_it(text, data):
+    tokens = dpr_tokens(text, True)
+    assume(without_spaces(text))
+    start = data.draw(st.integers(0, len(tokens) - 1))
+    stop = data.draw(st.integers(start + 1, len(tokens)))
+    assert "".join(tokens) == unicodedata.normalize("NFD", text).replace(" ", "").lower()
+    assume("a" not in tokens[start:stop] and "1" not in text)  # joined, two such words would be another
+    assert has_answer(text, ["".join(tokens[start:stop])])
 
 
 def test_hit_is_one_if_any_passage_holds_an_answer():

@@ -11,26 +11,17 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attention_distillation import files, provenance, records
-from attention_distillation.data import inputs
 from attention_distillation.data.passages import write_passages
 from attention_distillation.files import InputError
 from attention_distillation.records import Passage, Question
 
 WORKFLOW = Path(__file__).parents[1] / "workflow"
-GOOD = [{"id": "a", "title": "One", "text": "first text"}, {"id": "b", "title": "", "text": "second text"}]
-ASKED = [{"id": "q0", "question": "who ?", "answers": ["me"]}, {"question": "when ?", "answers": ["now", "then"]}]
-
-
-def jsonl(path: Path, *rows) -> Path:
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), "utf-8")
-    return path
 
 
 def names(folder: Path) -> list[str]:
@@ -98,135 +89,7 @@ def test_equal_values_give_equal_bytes(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == '{\n  "a": "é",\n  "b": 1\n}\n'.encode()
 
 
-# ------------------------------------------------------------------ what is read
-
-
-@pytest.mark.parametrize("suffix", [".jsonl", ".tsv", ".parquet"])
-def test_passages_of_every_format(tmp_path, suffix):
-    path = tmp_path / f"passages{suffix}"
-    frame = pd.DataFrame(GOOD)
-    if suffix == ".jsonl":
-        jsonl(path, *GOOD, "", "   ")
-    elif suffix == ".tsv":
-        frame.to_csv(path, sep="\t", index=False)
-    else:
-        frame.to_parquet(path)
-    assert list(inputs.read_passages(path)) == [Passage(**row) for row in GOOD]
-
-
-@pytest.mark.parametrize("suffix", [".jsonl", ".tsv", ".parquet"])
-def test_questions_of_every_format(tmp_path, suffix):
-    path = tmp_path / f"questions{suffix}"
-    if suffix == ".jsonl":
-        jsonl(path, *ASKED)
-    elif suffix == ".tsv":
-        path.write_text('id\tquestion\tanswers\nq0\twho ?\t["me"]\nx-1\twhen ?\t["now", "then"]\n')
-    else:
-        pd.DataFrame(ASKED).to_parquet(path)
-    found = inputs.read_questions(path, "x-")
-    assert found == [Question("q0", "who ?", ["me"]), Question("x-1", "when ?", ["now", "then"])]
-
-
-def test_a_number_as_id_and_no_title(tmp_path):
-    path = jsonl(tmp_path / "p.jsonl", {"id": 7, "text": "x"})
-    assert list(inputs.read_passages(path)) == [Passage("7", "", "x")]
-
-
-def test_questions_without_ids_are_numbered(tmp_path):
-    path = jsonl(tmp_path / "q.jsonl", *({"id": None, "question": "who ?", "answers": ["me"]} for _ in range(2)))
-    assert [question.id for question in inputs.read_questions(path, "own-test-")] == ["own-test-0", "own-test-1"]
-
-
-# ------------------------------------------------------------------ what is refused
-
-SECOND = {
-    "bad JSON": ('{"id": "b", "text": ', "line 2: not JSON"),
-    "no object": ('["b", "text"]', "line 2: a list, where an object is needed"),
-    "text missing": ({"id": "b", "txt": "x"}, "line 2: field 'text' is missing; it has id, txt"),
-    "id missing": ({"text": "x"}, "line 2: field 'id' is missing"),
-    "text empty": ({"id": "b", "text": " \n"}, "line 2: field 'text' is empty"),
-    "text null": ({"id": "b", "text": None}, "line 2: field 'text' is missing"),
-    "text a number": ({"id": "b", "text": 5}, "line 2: field 'text' is a int"),
-    "title a list": ({"id": "b", "title": [], "text": "x"}, "line 2: field 'title' is a list"),
-    "id true": ({"id": True, "text": "x"}, "line 2: field 'id' is a bool"),
-    "id twice": ({"id": "a", "text": "x"}, "line 2: id 'a' came before (PATH, line 1)"),
-    "half a character": ('{"id": "b", "text": "\\ud83d"}', "line 2: field 'text' holds half a character"),
-}
-
-
-@pytest.mark.parametrize("case", SECOND)
-def test_malformed_passages(tmp_path, case):
-    row, said = SECOND[case]
-    path = jsonl(tmp_path / "p.jsonl", GOOD[0], row)
-    with pytest.raises(InputError) as error:
-        list(inputs.read_passages(path))
-    assert str(error.value).startswith(f"{path}, ") and said.replace("PATH", str(path)) in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        ({"question": "who ?"}, "line 2: 'answers' must be a list"),
-        ({"question": "who ?", "answers": "me"}, "line 2: 'answers' must be a list"),
-        ({"question": "who ?", "answers": []}, "line 2: 'answers' must be a list of one or more"),
-        ({"question": "who ?", "answers": ["me", " "]}, "line 2: field 'answers' is empty"),
-        ({"question": "who ?", "answers": ["me", 3]}, "line 2: field 'answers' is a int"),
-        ({"question": "", "answers": ["me"]}, "line 2: field 'question' is empty"),
-        ({"answers": ["me"]}, "line 2: field 'question' is missing"),
-        ({"question": "who ?", "answers": ["me"], "target": 3}, "line 2: field 'target' is a int"),
-        ({"id": "q0", "question": "who ?", "answers": ["me"]}, "line 2: id 'q0' came before"),
-        ('{"question": "who ?", "answers": ["\\udc00"]}', "line 2: field 'answers' holds half a character"),
-    ],
-)
-def test_malformed_questions(tmp_path, row, said):
-    path = jsonl(tmp_path / "q.jsonl", ASKED[0], row)
-    with pytest.raises(InputError) as error:
-        inputs.read_questions(path)
-    assert str(error.value).startswith(f"{path}, ") and said in str(error.value) and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("line", ["b\tonly two", "b\ttitle\ttext\tone more"])
-def test_a_wrong_number_of_columns(tmp_path, line):
-    path = tmp_path / "p.tsv"
-    path.write_text(f"id\ttitle\ttext\na\tOne\tx\n{line}\n")
-    with pytest.raises(InputError, match=r"p\.tsv, line 3: not 3 tab-separated columns"):
-        list(inputs.read_passages(path))
-
-
-def test_a_header_that_lacks_a_column(tmp_path):
-    path = tmp_path / "p.tsv"
-    path.write_text("id\tbody\na\tx\n")
-    with pytest.raises(InputError, match=r"p\.tsv, line 2: field 'text' is missing; it has"):
-        list(inputs.read_passages(path))
-
-
-@pytest.mark.parametrize("suffix", [".jsonl", ".tsv"])
-def test_what_is_not_utf8_is_told(tmp_path, suffix):
-    path = tmp_path / f"p{suffix}"
-    path.write_bytes(b'id\ttitle\ttext\na\t\t"x"\n\xff\t\tb\n')
-    if suffix == ".jsonl":
-        path.write_bytes(b'{"id": "a", "text": "x"}\n{"id": "b", "text": "\xff"}\n')
-    with pytest.raises(InputError, match=rf"p\{suffix}: not UTF-8 .*save it as UTF-8"):
-        list(inputs.read_passages(path))
-
-
-@pytest.mark.parametrize("suffix", [".jsonl", ".tsv", ".parquet"])
-def test_missing_and_empty_files(tmp_path, suffix):
-    path = tmp_path / f"none{suffix}"
-    for read in (lambda: list(inputs.read_passages(path)), lambda: inputs.read_questions(path)):
-        with pytest.raises(InputError, match=rf"none\{suffix}: no such file"):
-            read()
-    path.write_text("")
-    for read in (lambda: list(inputs.read_passages(path)), lambda: inputs.read_questions(path)):
-        with pytest.raises(InputError, match=rf"none\{suffix}: (holds no|not Parquet)"):
-            read()
-
-
-def test_a_row_of_a_parquet_file_is_named(tmp_path):
-    pd.DataFrame([GOOD[0], {"id": "b", "title": "", "text": None}]).to_parquet(tmp_path / "p.parquet")
-    with pytest.raises(InputError, match=r"p\.parquet, row 2: field 'text' is missing"):
-        list(inputs.read_passages(tmp_path / "p.parquet"))
+# ------------------------------------------------------------------ what is no JSON
 
 
 def test_json_that_is_none(tmp_path):
@@ -252,7 +115,7 @@ def test_questions_survive_writing(questions):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "questions.train.jsonl"
         records.write_questions(path, questions)
-        assert inputs.read_questions(path) == questions
+        assert records.read_questions(path) == questions
 
 
 def test_retrieved_lists_and_their_facts(tmp_path):

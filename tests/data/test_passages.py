@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attention_distillation.data.inputs import read_passages
+from attention_distillation.data.inputs import SEEN, read_passages
 from attention_distillation.data.passages import Passages, give_back, iterate_passages, write_passages
 from attention_distillation.files import write_jsonl
 from attention_distillation.records import Passage
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-FULL = TEXTS.filter(str.strip)
+FULL = TEXTS.filter(SEEN.search)
 
 
 @settings(deadline=None, max_examples=60)

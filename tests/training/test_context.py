@@ -114,11 +114,13 @@ def test_gold_passages_are_the_first_whose_text_holds_an_answer():
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=3), min_size=1, max_size=5))
+@given(
+    st.lists(st.lists(st.sampled_from(["a", "b", "c", "东", "东京"]), min_size=1, max_size=3), min_size=1, max_size=5)
+)
 def test_gold_passages_against_trying_each(answers):
     from attention_distillation.metrics import has_answer
 
-    texts = ["c b", "a b c a", "b a", "", "a a a", "c a b"]
+    texts = ["c b", "a b c a", "b a 东京市", "", "a a a", "东京市 b", "c a b", "东 京", "东京 东 a"]
     asked = [Question(str(n), "?", [" ".join(words)]) for n, words in enumerate(answers)]
     wanted = [next((row for row, text in enumerate(texts) if has_answer(text, q.answers)), -1) for q in asked]
     assert gold_passages(texts, asked).tolist() == wanted

@@ -1,10 +1,17 @@
-# reads a generated world's numbers or a user's files; writes corpus/*/passages.arrow, */data/questions.*.jsonl
+# reads a generated world's numbers or a user's files; writes corpus/*/passages.arrow, */data/questions.*.jsonl and of a
+# user's files corpus/*/facts.json, lengths.json, */data/facts.json: what was taken for what, and what is worth a warning
 WORLDS = [name for name, corpus in SCALE.corpora.items() if corpus.world]
 OWN_CORPORA = [name for name, corpus in SCALE.corpora.items() if corpus.passages]
 WORLD_DATASETS = [
     name for name, data in SCALE.datasets.items() if SCALE.corpora[data.corpus].world and not data.questions
 ]
 OWN_DATASETS = [name for name, data in SCALE.datasets.items() if data.questions]
+
+
+def checked_lengths(wildcards):
+    """The word of check_lengths on a user's corpus; a generated or public one has none."""
+    corpus = SCALE.datasets[wildcards.dataset].corpus
+    return [f"{ROOT}/corpus/{corpus}/lengths.json"] if corpus in OWN_CORPORA else []
 
 
 rule make_world_passages:
@@ -51,6 +58,7 @@ rule check_passages:
         lambda wildcards: given(SCALE.corpora[wildcards.corpus].passages),
     output:
         passages=f"{ROOT}/corpus/{{corpus}}/passages.arrow",
+        facts=f"{ROOT}/corpus/{{corpus}}/facts.json",
     log:
         f"{LOGS}/check_passages/{{corpus}}.log",
     benchmark:
@@ -67,8 +75,32 @@ rule check_passages:
         "../scripts/check_passages.py"
 
 
+rule check_lengths:
+    """Say how many of a user's passages are longer than what models read of them."""
+    input:
+        facts=f"{ROOT}/corpus/{{corpus}}/facts.json",
+    output:
+        lengths=f"{ROOT}/corpus/{{corpus}}/lengths.json",
+    log:
+        f"{LOGS}/check_lengths/{{corpus}}.log",
+    benchmark:
+        f"{LOGS}/check_lengths/{{corpus}}.tsv"
+    wildcard_constraints:
+        corpus=one_of(OWN_CORPORA),
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        limits={
+            "prompt.passage_max_tokens": SCALE.prompt.passage_max_tokens,
+            "retrieval.passage_max_tokens": SCALE.retrieval.passage_max_tokens,
+        },
+        code=code("check_lengths"),
+    script:
+        "../scripts/check_lengths.py"
+
+
 rule check_questions:
-    """Read a user's questions and refuse what is malformed."""
+    """Read a user's questions, refuse what is malformed, and count what is worth a warning."""
     input:
         **{
             split: lambda wildcards, split=split: given(SCALE.datasets[wildcards.dataset].questions[split])
@@ -76,6 +108,7 @@ rule check_questions:
         },
     output:
         **{split: questions_file(split) for split in records.SPLITS},
+        facts=f"{ROOT}/{{dataset}}/data/facts.json",
     log:
         f"{LOGS}/check_questions/{{dataset}}.log",
     benchmark:
@@ -115,3 +148,4 @@ rule data:
     input:
         [f"{ROOT}/corpus/{SCALE.datasets[name].corpus}/passages.arrow" for name in RUN.datasets],
         [f"{ROOT}/{name}/data/questions.{split}.jsonl" for name in RUN.datasets for split in records.SPLITS],
+        [f"{ROOT}/corpus/{name}/lengths.json" for name in OWN_CORPORA],

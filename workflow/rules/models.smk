@@ -87,6 +87,7 @@ rule check_prompts:
     input:
         reader=lambda wildcards: initial_model(wildcards.kind),
         questions=[questions_file(split) for split in records.SPLITS],
+        lengths=checked_lengths,
     output:
         facts=f"{ROOT}/{{dataset}}/data/prompts.{{kind}}.json",
     log:

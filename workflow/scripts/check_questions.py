@@ -4,12 +4,23 @@ from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
-from attention_distillation import records
-from attention_distillation.data import inputs
+import sys
 
+from attention_distillation import files, records
+from attention_distillation.data import checks, inputs
+
+readings = {split: inputs.Reading(snakemake.input[split]) for split in records.SPLITS}
 read = {
-    split: inputs.read_questions(snakemake.input[split], f"{snakemake.wildcards.dataset}-{split}-")
-    for split in records.SPLITS
+    split: inputs.read_questions(reading.path, f"{snakemake.wildcards.dataset}-{split}-", reading)
+    for split, reading in readings.items()
 }
+facts = checks.question_facts(read)
+for reading in readings.values():
+    for line in reading.lines("questions"):
+        sys.stderr.write(f"{line}\n")
+for line in checks.question_warnings(facts):
+    sys.stderr.write(f"warning: {line}\n")
 for split, questions in read.items():
     records.write_questions(snakemake.output[split], questions)
+facts["files"] = {split: reading.facts() for split, reading in readings.items()}
+files.write_json(snakemake.output.facts, facts)

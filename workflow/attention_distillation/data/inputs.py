@@ -1,126 +1,265 @@
-"""Passages and questions as users give them: read, checked, and refused with file, line and remedy."""
+"""Passages and questions as users give them: read, checked, and refused with file, line and remedy.
+
+What files may look like is in docs/inputs.md; :mod:`rows` reads them, :mod:`forms` knows the fields' names.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import json
+from array import array
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..files import InputError, read_jsonl
+import regex
+
+from ..files import InputError
 from ..records import Passage, Question
+from .forms import Name, as_list, fields
+from .rows import files, rows
+
+SEEN = regex.compile(r"[^\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]")
+"""A letter that can be seen; a text without one is empty."""
+
+
+@dataclass
+class Reading:
+    """What was read of a user's file or folder, for the log and ``facts.json``."""
+
+    path: str
+    count: int = 0
+    taken: Counter = field(default_factory=Counter)
+    notes: Counter = field(default_factory=Counter)
+
+    def take(self, named: dict[str, Name | None], file: Path, first: bool) -> None:
+        """Count a row's names.
+
+        Raises:
+            InputError: the first row of a folder's file has other names than that of the file before.
+        """
+        labels = tuple(f"{what} from '{name.label}'" for what, name in named.items() if name)
+        if first and self.taken and labels not in self.taken:
+            raise InputError(
+                f"{file}: its first row has {', '.join(labels)}, and the files before it have "
+                f"{', '.join(next(iter(self.taken)))}: not one collection; name a file, or a folder with one."
+            )
+        self.taken[labels] += 1
+        self.count += 1
+
+    def facts(self) -> dict:
+        """For ``facts.json``."""
+        taken: Counter = Counter()
+        for labels, count in self.taken.items():
+            taken.update(dict.fromkeys(labels, count))
+        return {"path": self.path, "rows": self.count, "taken": dict(taken), "notes": dict(self.notes)}
+
+    def lines(self, what: str) -> list[str]:
+        """For the log."""
+        facts = self.facts()
+        told = [name if count == self.count else f"{name} ({count:,})" for name, count in facts["taken"].items()]
+        return [
+            f"{self.path}: {self.count:,} {what}; {', '.join(told)}",
+            *(f"{self.path}: {note} ({count:,})" for note, count in self.notes.items()),
+        ]
+
+
+def _walk(kind: str, reading: Reading) -> Iterator[tuple[str, dict, dict[str, tuple[Name | None, object]]]]:
+    """Each row with its place, the row, and of each field the name it goes by and what it holds."""
+    table = fields(kind)
+    for file in files(reading.path, reading.notes):
+        first = True
+        for where, row in rows(file, kind, reading.notes):
+            found = {what: _named(row, names) for what, names in table.items()}
+            reading.take({what: name for what, (name, _) in found.items()}, file, first)
+            first = False
+            yield where, row, found
+
+
+def _named(row: dict, names: tuple[Name, ...]) -> tuple[Name | None, object]:
+    """The first name under which a row has something; with None as its value, one that is there and null."""
+    null = None
+    for name in names:
+        value = name.of(row)
+        if value is not None:
+            return name, value
+        if null is None and len(name.paths) == 1 and len(name.paths[0]) == 1 and name.label in row:
+            null = name
+    return null, None
+
+
+# ------------------------------------------------------------------ one field
+
+
+def _required(what: str, found: dict, row: dict, kind: str, where: str) -> tuple[str, object]:
+    name, value = found[what]
+    if value is not None:
+        return name.label, value
+    if name:
+        raise InputError(f"{where}: field '{name.label}' is null; fill it in or drop the row.")
+    others = ", ".join(name.label for name in fields(kind)[what] if name.label != what)
+    raise InputError(
+        f"{where}: field '{what}' is missing; it has {', '.join(map(_shown, row)) or 'no field'}"
+        f"{f' ({what} may also be called {others})' if others else ''}."
+    )
+
+
+def _shown(name: object) -> str:
+    return name if isinstance(name, str) and name == name.strip() and name else repr(name)
+
+
+def _text(value: object, name: str, where: str, *, empty: bool = False) -> str:
+    """A string that can be seen and written."""
+    if not isinstance(value, str):
+        remedy = "write it in quotes" if isinstance(value, int) else "give a string"
+        raise InputError(f"{where}: field '{name}' is {_kind(value)}, where a string is needed; {remedy}.")
+    if not empty and not SEEN.search(value):
+        raise InputError(f"{where}: field '{name}' is empty; fill it in or drop the row.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{where}: field '{name}' holds half a character (a lone \\u escape); mend it.") from None
+    return value
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, dict):
+        return f"an object ({', '.join(map(str, value))})"
+    names = {str: "a string", bool: "a truth value", int: "a number", list: "a list", bytes: "bytes"}
+    if isinstance(value, float):
+        return "a number" if value == value else "NaN, no value"
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def _id(value: object, name: str, where: str) -> str:
+    """An id: a string, or a whole number as a string."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise InputError(
+            f"{where}: field '{name}' is {_kind(value)} ({value}), where a string or a whole number is needed; write "
+            "it in quotes."
+        )
+    return _text(value, name, where)
+
 
 # ------------------------------------------------------------------ passages
 
 
-def _text(row: dict, key: str, where: str, *, empty: bool = False) -> str:
-    value = row.get(key)
-    if value is None:
-        raise InputError(f"{where}: field '{key}' is missing; it has {', '.join(map(str, row)) or 'no field'}.")
-    if isinstance(value, int) and not isinstance(value, bool) and key == "id":
-        value = str(value)
-    if not isinstance(value, str):
-        raise InputError(f"{where}: field '{key}' is a {type(value).__name__}, where a string is needed.")
-    if not empty and not value.strip():
-        raise InputError(f"{where}: field '{key}' is empty; fill it in or drop the row.")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{where}: field '{key}' holds half a character (a lone \\u escape); mend it.") from None
-    return value
+def read_passages(path: str | Path, reading: Reading | None = None) -> Iterator[Passage]:
+    """Passages of a user's file or folder: id, title, text.
 
+    Memory holds eight bytes a passage, to see that ids differ.
 
-def _rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """Rows of a JSONL, TSV or Parquet file with the place that each came from."""
-    readers = {".tsv": _tsv_rows, ".parquet": _parquet_rows}
-    if path.suffix in readers:
-        if not path.exists():
-            raise InputError(f"{path}: no such file; check the path in the config.")
-        yield from readers[path.suffix](path)
-    else:
-        for number, row in read_jsonl(path):
-            yield f"{path}, line {number}", row
-
-
-def _tsv_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    csv.field_size_limit(2**24)
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t", restkey="")
-        try:
-            for row in reader:
-                where = f"{path}, line {reader.line_num}"
-                if "" in row or None in row.values():
-                    raise InputError(f"{where}: not {len(reader.fieldnames or [])} tab-separated columns.")
-                yield where, row
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from None
-        except csv.Error as error:
-            raise InputError(f"{path}, line {reader.line_num}: {error}; look for an unclosed quote.") from None
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches(batch_size=1000):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", row
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not Parquet ({str(error).splitlines()[0]}); write it anew.") from None
-
-
-def read_passages(path: str | Path) -> Iterator[Passage]:
-    """Passages of a user's ``.jsonl``, ``.tsv`` (with a header line) or ``.parquet`` file: id, title, text.
+    Args:
+        reading: filled with what was taken for what.
 
     Raises:
-        InputError: names file and line of a malformed row, a missing field or an id that came before.
+        InputError: names file and line of whatever is malformed, missing, or an id that came before.
     """
-    seen: dict[str, str] = {}
-    for where, row in _rows(Path(path)):
-        passage = Passage(
-            _text(row, "id", where), _text({"title": "", **row}, "title", where, empty=True), _text(row, "text", where)
-        )
-        if passage.id in seen:
-            raise InputError(f"{where}: id '{passage.id}' came before ({seen[passage.id]}); ids must be unique.")
-        seen[passage.id] = where
+    reading = reading or Reading(str(path))
+    hashes = array("q")
+    for where, row, found in _walk("passages", reading):
+        passage = _passage(where, row, found, reading)
+        hashes.append(hash(passage.id))
         yield passage
-    if not seen:
-        raise InputError(f"{path}: holds no passage.")
+    if not reading.count:
+        raise InputError(f"{path}: holds no passage; give a file with one or more.")
+    _require_different(str(path), hashes)
+
+
+def _passage(where: str, row: dict, found: dict, reading: Reading) -> Passage:
+    name, value = _required("id", found, row, "passages", where)
+    identifier = _id(value, name, where)
+    name, value = _required("text", found, row, "passages", where)
+    text = _text(value, name, where)
+    title = "" if found["title"][1] is None else _text(found["title"][1], "title", where, empty=True)
+    if name == "contents":
+        title, text = _contents(title, text, where, reading)
+    if found["section"][1]:
+        section = _text(found["section"][1], "section", where)
+        title = f"{title}: {section}" if title else section
+    return Passage(identifier, title, text)
+
+
+def _contents(title: str, contents: str, where: str, reading: Reading) -> tuple[str, str]:
+    """Title and text of a ``contents`` field: its first line is the title where more follows [FlashRAG, pyserini].
+
+    A ``title`` beside it is left out of the text where the first line repeats it.
+    """
+    head, ended, text = contents.partition("\n")
+    head = head.strip()
+    if len(head) > 1 and head[0] == head[-1] == '"':
+        head = head[1:-1]
+    if not ended or (title and head != title):
+        return title, contents
+    if not title:
+        reading.notes["title from the first line of 'contents'"] += 1
+    return head, _text(text, "contents", f"{where}, after its first line")
+
+
+def _require_different(path: str, hashes: array) -> None:
+    """Refuse an id that comes twice; the file is read again only where two hashes agree.
+
+    Raises:
+        InputError: names both places.
+    """
+    import numpy as np
+
+    ordered = np.frombuffer(hashes, dtype=np.int64)
+    ordered.sort()  # in place: the order is not needed
+    twice = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    seen: dict[str, str] = {}
+    for where, _, found in _walk("passages", Reading(path)) if twice else ():
+        identifier = str(found["id"][1])
+        if hash(identifier) in twice:
+            if identifier in seen:
+                raise InputError(f"{where}: id '{identifier}' came before ({seen[identifier]}); ids must be unique.")
+            seen[identifier] = where
 
 
 # ------------------------------------------------------------------ questions
 
 
-def read_questions(path: str | Path, prefix: str = "") -> list[Question]:
-    """Questions of a ``.jsonl``, ``.tsv`` or ``.parquet`` file; ``answers`` is a list of strings, none of them empty.
+def read_questions(path: str | Path, prefix: str = "", reading: Reading | None = None) -> list[Question]:
+    """Questions of a user's file or folder, each with a list of answers; TSV and CSV write the list as JSON.
 
-    A TSV file writes the list as JSON: ``["Paris", "Paris, France"]``. A question without an id gets ``prefix`` and
-    its number.
+    A question without an id gets ``prefix`` and its number.
 
     Raises:
         InputError: names file and line of whatever is wrong.
     """
+    reading = reading or Reading(str(path))
     questions, seen = [], {}
-    for where, row in _rows(Path(path)):
-        answers = row.get("answers")
-        if isinstance(answers, str):
-            with contextlib.suppress(json.JSONDecodeError):
-                answers = json.loads(answers)
-        if not isinstance(answers, list) or not answers:
-            raise InputError(f"{where}: 'answers' must be a list of one or more strings.")
-        for answer in answers:
-            _text({"answers": answer}, "answers", where)
-        identifier = f"{prefix}{len(questions)}" if row.get("id") is None else str(row["id"])
+    for where, row, found in _walk("questions", reading):
+        name, value = found["id"]
+        identifier = f"{prefix}{len(questions)}" if value is None else _id(value, name.label, where)
         if identifier in seen:  # equal ids would count as one question in every interval
             raise InputError(f"{where}: id '{identifier}' came before ({seen[identifier]}); ids must be unique.")
         seen[identifier] = where
-        target = _text({"target": row.get("target") or ""}, "target", where, empty=True)
-        questions.append(Question(identifier, _text(row, "question", where), answers, target))
+        name, value = _required("question", found, row, "questions", where)
+        question = _text(value, name, where)
+        questions.append(Question(identifier, question, _answers(where, row, found), _target(where, found)))
     if not questions:
-        raise InputError(f"{path}: holds no question.")
+        raise InputError(f"{path}: holds no question; give a file with one or more.")
     return questions
+
+
+def _answers(where: str, row: dict, found: dict) -> list[str]:
+    name, value = _required("answers", found, row, "questions", where)
+    answers = as_list(value) if isinstance(value, str) else value
+    if not isinstance(answers, list):
+        raise InputError(
+            f"{where}: field '{name}' is {_kind(answers)}, where a list of strings is needed; write it as JSON does: "
+            '["Paris", "Paris, France"].'
+        )
+    if not answers:
+        raise InputError(f"{where}: field '{name}' is an empty list; give an answer or drop the question.")
+    return [_text(answer, name, where) for answer in answers]
+
+
+def _target(where: str, found: dict) -> str:
+    name, value = found["target"]
+    if value is None:
+        return ""
+    target = _text(value, name.label, where, empty=True)
+    return target.title() if name.label == "Answer.Value" and target.isupper() else target  # as sources.read_triviaqa

@@ -17,8 +17,10 @@ class Custom(Strict):
 
     name: str = Field("custom", description="results go to results/<name>", pattern=r"^[A-Za-z0-9_-]+$")
     title: str = Field("custom", description="as it is written in tables")
-    passages: str = Field(description="file (.jsonl, .tsv, .parquet): id, title, text")
-    questions: dict[Literal["train", "dev", "test"], str] = Field(description="files: question, answers")
+    passages: str = Field(description="file or folder: id, title, text (docs/inputs.md)")
+    questions: dict[Literal["train", "dev", "test"], str] = Field(
+        description="files or folders: question, answers (docs/inputs.md)"
+    )
     reader: str | None = Field(None, description="decoder-only causal LM: a directory or a hub id")
     encoder_decoder: str | None = Field(None, description="T5: a directory or a hub id")
     retriever: str | None = Field(None, description="BERT encoder: a directory or a hub id")

@@ -42,7 +42,7 @@ class Corpus(Strict):
     """A knowledge base D."""
 
     world: World | None = Field(None, description="a generated world")
-    passages: str | None = Field(None, description="a user's file (.jsonl, .tsv, .parquet): id, title, text")
+    passages: str | None = Field(None, description="a user's file or folder: id, title, text (docs/inputs.md)")
     source: str | None = Field(None, description="a row of workflow/reference/sources.csv")
 
     @model_validator(mode="after")
@@ -58,7 +58,7 @@ class Dataset(Strict):
     title: str = Field(description="as it is written in tables")
     corpus: str = Field(description="a name under 'corpora'")
     questions: dict[Literal["train", "dev", "test"], str] | None = Field(
-        None, description="files of a user's own questions; absent for a generated world"
+        None, description="a user's own questions and answers (docs/inputs.md); absent for a generated world"
     )
     source: Literal["nq", "triviaqa"] | None = Field(None, description="the public dataset, by the sources table")
 

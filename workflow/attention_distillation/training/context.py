@@ -71,16 +71,17 @@ def open_material(
 def gold_passages(texts: Iterable[str], questions: Sequence[Question]) -> np.ndarray:
     """For each question the first of the corpus's ``texts`` that holds an answer, int64; -1 where none does."""
     gold = np.full(len(questions), -1, dtype=np.int64)
-    wanted: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
+    wanted: dict[tuple[bool, str], list[tuple[int, tuple[str, ...]]]] = {}
     for number, question in enumerate(questions):
         for answer in question.answers:
-            tokens = metrics.dpr_tokens(answer)
-            if tokens:
-                wanted.setdefault(tokens[0], []).append((number, tokens))
+            for characters in (False, True):
+                if tokens := metrics.dpr_tokens(answer, characters):
+                    wanted.setdefault((characters, tokens[0]), []).append((number, tokens))
     for row, text in enumerate(texts):
-        tokens = metrics.dpr_tokens.__wrapped__(text)  # each passage is seen once: nothing to cache
+        characters = metrics.without_spaces(text)
+        tokens = metrics.dpr_tokens.__wrapped__(text, characters)  # each passage is seen once: nothing to cache
         for place, token in enumerate(tokens):
-            for number, answer in wanted.get(token, ()):
+            for number, answer in wanted.get((characters, token), ()):
                 if gold[number] < 0 and tokens[place : place + len(answer)] == answer:
                     gold[number] = row
     return gold
