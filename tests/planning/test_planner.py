@@ -164,6 +164,17 @@ def test_a_users_files_are_counted(custom, tmp_path):
     assert planning.render(plan)
 
 
+def test_other_forms_of_a_users_files_are_counted(custom, tmp_path):
+    import gzip
+
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "a.tsv.gz").write_bytes(gzip.compress(b"1\tone two\n2\tthree\n"))
+    (tmp_path / "q.json").write_text('[{"question": "why", "answer": ["so"]}]')
+    custom["passages"], custom["questions"]["train"] = str(tmp_path / "c"), str(tmp_path / "q.json")
+    plan = planner(planning.device("cpu"), tmp_path, scale="custom", custom=custom)
+    assert plan.questions("custom")["train"] == 1 and plan.corpora["corpus"].passages == 2
+
+
 def test_a_tokenised_corpus_is_read_off_its_files(custom, tmp_path):
     folder = tmp_path / "corpus" / "corpus"
     folder.mkdir(parents=True)

@@ -1,9 +1,46 @@
-# reads checkpoints and what was retrieved; writes */*/seed*/predictions.jsonl, metrics.json, attention.parquet
+# reads checkpoints and what was retrieved; writes */*/seed*/predictions.jsonl, metrics.json, attention.parquet and
+# */data/coverage.*.json
+def measured_coverage(wildcards):
+    """The word of measure_coverage on a user's corpus; passages of worlds and public corpora are made to fit."""
+    if SCALE.datasets[wildcards.dataset].corpus not in OWN_CORPORA:
+        return []
+    return f"{ROOT}/{wildcards.dataset}/data/coverage.{SCALE.reader_kind(wildcards.experiment)}.json"
+
+
+rule measure_coverage:
+    """How much of the first retrieved passages a reader and the retriever see, and the hits that they do not."""
+    input:
+        passages=corpus_file("passages.arrow"),
+        questions=questions_file("test"),
+        retrieved=f"{ROOT}/{{dataset}}/retrieved/initial/retrieved.test.parquet",
+        reader=lambda wildcards: initial_model(wildcards.kind),
+        retriever=initial_model("retriever"),
+    output:
+        facts=f"{ROOT}/{{dataset}}/data/coverage.{{kind}}.json",
+    log:
+        f"{LOGS}/measure_coverage/{{dataset}}.{{kind}}.log",
+    benchmark:
+        f"{LOGS}/measure_coverage/{{dataset}}.{{kind}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        questions=1000,
+        max_tokens={
+            "reader": SCALE.prompt.passage_max_tokens,
+            "retriever": SCALE.retrieval.passage_max_tokens,
+        },
+        contents=lambda wildcards: contents_of(initial_model(wildcards.kind), initial_model("retriever")),
+        code=code("measure_coverage"),
+    script:
+        "../scripts/measure_coverage.py"
+
+
 rule evaluate_run:
     """Answer the test questions greedily and score them; record the attention of sampled ones token by token."""
     input:
         passages=corpus_file("passages.arrow"),
         prompts=checked_prompts,
+        coverage=measured_coverage,
         test=questions_file("test"),
         retrieved=test_retrieved,
         gold=gold_file("test"),

@@ -13,8 +13,8 @@ from attention_distillation.data import checks, inputs, passages
 
 source = snakemake.input[0]
 reading, lengths = inputs.Reading(source), checks.Lengths()
-read = lengths.of(tqdm(inputs.read_passages(source, reading), desc="reading", unit="passage", mininterval=5))
-count = passages.write_passages(snakemake.output.passages, read)
+bar = tqdm(inputs.read_passages(source, reading), desc="reading", unit="passage", mininterval=5, delay=5)
+count = passages.write_passages(snakemake.output.passages, lengths.of(bar))
 for line in reading.lines("passages"):
     sys.stderr.write(f"{line}\n")
 if count < snakemake.params.k:

@@ -33,6 +33,8 @@ ANEW = "broken or cut short; fetch or write it anew"
 SAVED = {"state.json", "dataset_info.json", "dataset_dict.json"}
 SPLIT = re.compile(r"^(train|dev|valid|validation|test)(?![a-z])", re.IGNORECASE)
 LONGEST_CELL = 2**30
+UNPACKED = 3.2
+"""Bytes of text that a packed byte holds, about."""
 
 
 def rows(file: Path, kind: str, notes: Counter) -> Iterator[Row]:
@@ -46,6 +48,29 @@ def rows(file: Path, kind: str, notes: Counter) -> Iterator[Row]:
         InputError: names file and line (or row) of what cannot be read, why, and what to do.
     """
     yield from FORMS[_suffix(file)](file, kind, notes)
+
+
+def extent(path: str | Path, kind: str) -> tuple[int, int]:
+    """Rows of a file or folder and their bytes, for a plan: lines are counted, not read, and packed bytes estimated.
+
+    Raises:
+        InputError: as :func:`files` and :func:`rows`.
+    """
+    count = size = 0
+    for file in files(path, Counter()):
+        packed = file.suffix.lower() in PACKED
+        size += round(file.stat().st_size * (UNPACKED if packed else 1))
+        if _suffix(file) == ".parquet" and not packed:
+            import pyarrow.parquet as pq
+
+            with _seekable(file) as opened:
+                count += pq.ParquetFile(opened).metadata.num_rows
+        elif FORMS[_suffix(file)] is _json_lines:
+            with _opened(file) as opened:
+                count += sum(1 for line in opened if line.strip())
+        else:
+            count += sum(1 for _ in rows(file, kind, Counter()))
+    return count, size
 
 
 # ------------------------------------------------------------------ which files

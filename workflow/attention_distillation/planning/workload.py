@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from ..data.rows import extent
 from ..files import InputError
 from ..jobs import room
 from ..records import SPLITS
@@ -28,23 +29,6 @@ class Corpus:
     tokens: float
     arrow: float
     known: bool
-
-
-def count_rows(path: str | Path) -> int:
-    """Rows of a user's file; lines that are not blank, but for Parquet, which says itself.
-
-    Raises:
-        InputError: there is no such file.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file; check the path in the config.")
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        return pq.read_metadata(path).num_rows
-    with open(path, "rb") as file:
-        return sum(1 for line in file if line.strip()) - (path.suffix == ".tsv")
 
 
 class Workload:
@@ -96,7 +80,7 @@ class Workload:
             passages = told.world.people * len(miniature.RELATIONS[told.world.variant])
             return Corpus(passages, min(WORLD_TOKENS, longest), WORLD_BYTES * passages, False)
         if told.passages:
-            passages, size = count_rows(told.passages), Path(told.passages).stat().st_size
+            passages, size = extent(told.passages, "passages")
             return Corpus(passages, min(size / max(passages, 1) / room.BYTES_A_TOKEN, longest), size, False)
         passages = [row.passages for row in rows_for(read_sources(REFERENCE / "sources.csv"), told.source)]
         if not all(passages):
@@ -118,7 +102,7 @@ class Workload:
         """How many each split has."""
         told = self.scale.datasets[dataset]
         if told.questions:
-            return {split: count_rows(told.questions[split]) for split in SPLITS}
+            return {split: extent(told.questions[split], "questions")[0] for split in SPLITS}
         if told.source:
             from ..data.sources import split_sizes
 

@@ -20,10 +20,14 @@ QUESTION, AFTER = "question: ", " title: "
 
 @dataclass(frozen=True)
 class PassagePrompt:
-    """``ids`` and ``segment`` (TEMPLATE, TITLE or TEXT), both int64 of the prompt's length."""
+    """``ids`` and ``segment`` (TEMPLATE, TITLE or TEXT), both int64 of the prompt's length.
+
+    ``read`` counts the characters of the passage's text, from its first, that the tokens cover.
+    """
 
     ids: np.ndarray
     segment: np.ndarray
+    read: int
 
 
 def passage_prompts(
@@ -65,7 +69,8 @@ def passage_prompts(
             raise InputError(
                 f"prompt.passage_max_tokens: {max_tokens} tokens leave no room for a passage in a prompt; raise it."
             )
-        results.append(PassagePrompt(np.asarray(ids), segment))
+        read = max(0, min(int(stop.max(initial=0)), text[1]) - text[0])
+        results.append(PassagePrompt(np.asarray(ids), segment, read))
     return results
 
 
