@@ -45,15 +45,22 @@ def zstd(data: bytes) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def parquet(rows, **columns) -> bytes:
+def parquet(rows) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows) if rows else pa.table(columns), sink)
+    pq.write_table(pa.Table.from_pylist(rows), sink)
     return sink.getvalue()
 
 
 def arrow(rows, whole=False) -> bytes:
     made, sink = pa.Table.from_pylist(rows), io.BytesIO()
     with (pa.ipc.new_file if whole else pa.ipc.new_stream)(sink, made.schema) as writer:
+        writer.write_table(made)
+    return sink.getvalue()
+
+
+def typed(**columns) -> bytes:
+    made, sink = pa.table(columns), io.BytesIO()
+    with pa.ipc.new_stream(sink, made.schema) as writer:
         writer.write_table(made)
     return sink.getvalue()
 
@@ -153,6 +160,11 @@ READ = {
     "a million letters": ("p.tsv", table(("id", "text"), (1, "word " * 200_000)), [Passage("1", "", "word " * 200_000)]),
     "control tokens": ("p.jsonl", lines([{"id": "1", "text": "one </s> two [SEP]"}]), [Passage("1", "", "one </s> two [SEP]")]),
     "an unnamed column": ("p.csv", b",id,text\n0,a,x\n", [Passage("a", "", "x")]),
+    "strings of other Arrow types": (
+        "p.arrow",
+        typed(id=pa.array(["0"]).dictionary_encode(), title=pa.array([""], pa.large_string()), text=pa.array(["x"], pa.string_view())),
+        [Passage("0", "", "x")],
+    ),
     "embeddings beside": ("p.parquet", parquet([{**row, "emb": [0.5] * 4} for row in ROWS]), PASSAGES),
 }  # fmt: skip
 
@@ -252,7 +264,7 @@ REFUSED = {
     "a list with more behind it": ("p.json", json.dumps(ROWS).encode() + b"{}", "line 1: more after the list's end"),
     "a comma missing in a list": ("p.json", json.dumps(ROWS, indent=1).encode().replace(b"},", b"}"), "line 7: not JSON .*, or ] is missing"),
     "a list of lists": ("p.json", b'[\n["a"]]', "line 2: a list, where an object"),
-    "a number": ("p.json", b"5", "line 1: a number|line 1: a int"),
+    "a number": ("p.json", b"5", "line 1: a number, where an object"),
     "a field twice in a list": ("p.json", b'[{"id": "b", "text": "x", "text": "y"}]', "line 1: not JSON .field 'text' stands there twice"),
 }  # fmt: skip
 
@@ -347,6 +359,11 @@ ASKED = {
     ),
     "TriviaQA": ("qa.json", json.dumps(TRIVIA, indent=4).encode(), TARGETED),
     "TriviaQA, packed": ("qa.json.gz", gzip.compress(json.dumps(TRIVIA).encode()), TARGETED),
+    "lists in objects, one after the other": (
+        "q.json",
+        "".join(json.dumps({"data": [vars(q)], "version": 1}) + "\n" for q in NAMED).encode(),
+        NAMED,
+    ),
     "TriviaQA in capitals": (
         "qa.json",
         json.dumps({"Data": [{"Question": "who", "Answer": {"Value": "BACH", "Aliases": ["Bach", ""]}}]}).encode(),
@@ -520,6 +537,13 @@ def test_the_log_says_what_was_taken_for_what(tmp_path):
         f"{path}: title from the first line of 'contents' (3)",
     ]
     assert reading.facts()["taken"] == {"id from 'docid'": 3, "text from 'contents'": 3} and reading.count == 3
+
+
+def test_the_log_names_what_is_not_read(tmp_path):
+    path = put(tmp_path, "p.jsonl", lines({"id": p.id, "Title": p.title, "text": p.text, "url": ""} for p in PASSAGES))
+    reading = inputs.Reading(str(path))
+    assert passages(path, reading) == UNTITLED
+    assert reading.lines("passages")[1] == f"{path}: not read: Title, url"
 
 
 def test_the_log_counts_names_that_only_some_rows_have(tmp_path):

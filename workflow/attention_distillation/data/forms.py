@@ -112,3 +112,13 @@ def as_list(cell: str, *, python: bool = False) -> object:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return cell
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in words for an error."""
+    if isinstance(value, dict):
+        return f"an object ({', '.join(map(str, value))})"
+    if isinstance(value, float):
+        return "a number" if value == value else "NaN, no value"
+    names = {str: "a string", bool: "a truth value", int: "a number", list: "a list", bytes: "bytes"}
+    return "null" if value is None else names.get(type(value), f"a {type(value).__name__}")

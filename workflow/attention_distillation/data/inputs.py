@@ -15,7 +15,7 @@ import regex
 
 from ..files import InputError
 from ..records import Passage, Question
-from .forms import Name, as_list, fields
+from .forms import Name, as_list, fields, kind_of, known_names
 from .rows import files, rows
 
 SEEN = regex.compile(r"[^\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]")
@@ -59,7 +59,7 @@ class Reading:
         told = [name if count == self.count else f"{name} ({count:,})" for name, count in facts["taken"].items()]
         return [
             f"{self.path}: {self.count:,} {what}; {', '.join(told)}",
-            *(f"{self.path}: {note} ({count:,})" for note, count in self.notes.items()),
+            *(f"{self.path}: {note}{f' ({count:,})' if count > 1 else ''}" for note, count in self.notes.items()),
         ]
 
 
@@ -71,6 +71,8 @@ def _walk(kind: str, reading: Reading) -> Iterator[tuple[str, dict, dict[str, tu
         for where, row in rows(file, kind, reading.notes):
             found = {what: _named(row, names) for what, names in table.items()}
             reading.take({what: name for what, (name, _) in found.items()}, file, first)
+            if first and (others := [_shown(name) for name in row if name not in known_names(kind)]):
+                reading.notes[f"not read: {', '.join(others)}"] += 1
             first = False
             yield where, row, found
 
@@ -111,7 +113,7 @@ def _text(value: object, name: str, where: str, *, empty: bool = False) -> str:
     """A string that can be seen and written."""
     if not isinstance(value, str):
         remedy = "write it in quotes" if isinstance(value, int) else "give a string"
-        raise InputError(f"{where}: field '{name}' is {_kind(value)}, where a string is needed; {remedy}.")
+        raise InputError(f"{where}: field '{name}' is {kind_of(value)}, where a string is needed; {remedy}.")
     if not empty and not SEEN.search(value):
         raise InputError(f"{where}: field '{name}' is empty; fill it in or drop the row.")
     try:
@@ -121,22 +123,13 @@ def _text(value: object, name: str, where: str, *, empty: bool = False) -> str:
     return value
 
 
-def _kind(value: object) -> str:
-    if isinstance(value, dict):
-        return f"an object ({', '.join(map(str, value))})"
-    names = {str: "a string", bool: "a truth value", int: "a number", list: "a list", bytes: "bytes"}
-    if isinstance(value, float):
-        return "a number" if value == value else "NaN, no value"
-    return names.get(type(value), f"a {type(value).__name__}")
-
-
 def _id(value: object, name: str, where: str) -> str:
     """An id: a string, or a whole number as a string."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
         raise InputError(
-            f"{where}: field '{name}' is {_kind(value)} ({value}), where a string or a whole number is needed; write "
+            f"{where}: field '{name}' is {kind_of(value)} ({value}), where a string or a whole number is needed; write "
             "it in quotes."
         )
     return _text(value, name, where)
@@ -249,7 +242,7 @@ def _answers(where: str, row: dict, found: dict) -> list[str]:
     answers = as_list(value) if isinstance(value, str) else value
     if not isinstance(answers, list):
         raise InputError(
-            f"{where}: field '{name}' is {_kind(answers)}, where a list of strings is needed; write it as JSON does: "
+            f"{where}: field '{name}' is {kind_of(answers)}, where a list of strings is needed; write it as JSON does: "
             '["Paris", "Paris, France"].'
         )
     if not answers:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..files import InputError
-from .forms import CONTAINERS, as_list, headerless, known_names
+from .forms import CONTAINERS, as_list, headerless, kind_of, known_names
 from .json_stream import JsonStream, unique
 
 Row = tuple[str, dict]
@@ -234,7 +234,7 @@ def _json_lines(path: Path, kind: str, notes: Counter) -> Iterator[Row]:
 
 def _object(row: object, where: str) -> dict:
     if not isinstance(row, dict):
-        raise InputError(f"{where}: a {type(row).__name__}, where an object is needed; write one object a row.")
+        raise InputError(f"{where}: {kind_of(row)}, where an object is needed; write one object a row.")
     return row
 
 
@@ -248,7 +248,7 @@ def _json(path: Path, kind: str, notes: Counter) -> Iterator[Row]:
                 raise InputError(f"{path}, line {stream.line}: more after the list's end; write one list.")
             return
         while stream.peek():
-            where, row = f"{path}, line {stream.line}", {}
+            where, row, around = f"{path}, line {stream.line}", {}, False
             if stream.peek() != "{":
                 yield where, _object(stream.value(), where)
             for key in stream.members():
@@ -258,12 +258,11 @@ def _json(path: Path, kind: str, notes: Counter) -> Iterator[Row]:
                     notes[f"rows from the list '{key}'"] += 1
                     for place, element in _elements(path, stream):
                         yield from _within(element, CONTAINERS[key], place)
-                    row = None
-                    break
-                row[key] = stream.value()
-            if row is None:
-                return
-            yield where, row
+                    around = True
+                else:
+                    row[key] = stream.value()
+            if not around:
+                yield where, row
 
 
 def _elements(path: Path, stream: JsonStream) -> Iterator[Row]:
