@@ -256,6 +256,8 @@ REFUSED = {
     "parquet, bytes": ("p.parquet", parquet([{"id": "0", "text": b"x"}]), "row 1: field 'text' is bytes"),
     "parquet, fractions": ("p.parquet", parquet([{**row, "id": 0.5} for row in ROWS]), "row 1: field 'id' is a number"),
     "parquet, no text": ("p.parquet", parquet([{"id": "0", "body": "x"}]), "row 1: field 'text' is missing; it has id, body"),
+    "parquet, no field at all": ("p.parquet", parquet([{"a": 1}]), "row 1: field 'id' is missing; it has a "),
+    "arrow, no field at all": ("p.arrow", arrow([{"a": 1}]), "row 1: field 'id' is missing; it has a "),
     "parquet, text null": ("p.parquet", parquet([ROWS[0], {**ROWS[1], "text": None}]), "row 2: field 'text' is null"),
     "another suffix": ("p.txt", PLAIN, r"not one of the forms that are read \(.jsonl"),
     "a zip": ("p.zip", b"PK\3\4", "not one of the forms"),

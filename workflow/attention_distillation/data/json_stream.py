@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
 from ..files import InputError
 
-BLANK = " \t\r\n"
+BLANK, NUMBER = " \t\r\n", "0123456789.eE+-"
 CUT = 32
 """Characters at the end of a piece within which a fault may only mean that the piece ends there."""
 
@@ -30,15 +30,18 @@ class JsonStream:
         file: text, from its beginning.
         path: named in errors.
         remedy: what errors advise.
+        objects: makes an object of its pairs; None: of two values under one key the last counts.
         piece: characters read at a time.
 
     Raises:
         InputError: names the line that is not JSON.
     """
 
-    def __init__(self, file: TextIO, path: str | Path, remedy: str, piece: int = 1 << 20) -> None:
+    def __init__(
+        self, file: TextIO, path: str | Path, remedy: str, objects: Callable | None = unique, piece: int = 1 << 20
+    ) -> None:
         self._file, self._path, self._remedy, self._piece = file, path, remedy, piece
-        self._decoder = json.JSONDecoder(object_pairs_hook=unique)
+        self._decoder = json.JSONDecoder(object_pairs_hook=objects)
         self._text, self._at, self._counted, self.line = "", 0, 0, 1
 
     def _fault(self, reason: str, at: int) -> InputError:
@@ -66,19 +69,24 @@ class JsonStream:
     def expect(self, characters: str) -> str:
         """Pass over one of ``characters``; returns which."""
         character = self.peek()
-        if not character or character not in characters:
-            shown = repr(self._text[self._at : self._at + 20]) if character else "the end of the file"
+        if not character:
+            raise self._fault("it ends in the middle", self._at)
+        if character not in characters:
+            shown = repr(self._text[self._at : self._at + 20])
             raise self._fault(f"{' or '.join(characters)} is missing before {shown}", self._at)
         self._at += 1
         return character
 
     def value(self) -> object:
         """The next value."""
-        self.peek()
+        if not self.peek():
+            raise self._fault("it ends in the middle", self._at)
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
-                if end < len(self._text) or not self._read(self._piece):  # a number could go on in the next piece
+                rest = self._text[end : end + CUT]  # '1.' at a piece's end may be 1.5
+                sure = rest.strip(NUMBER) or end + CUT < len(self._text)
+                if sure or not self._read(self._piece):
                     self.line += self._text.count("\n", self._counted, end)
                     self._at = self._counted = end
                     return value

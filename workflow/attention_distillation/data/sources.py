@@ -6,7 +6,6 @@ Appendix D and are enforced: another number of rows is another data set.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import gzip
 import json
@@ -20,6 +19,7 @@ from ..jobs.room import check_disk
 from ..records import Passage, Question, write_questions
 from .archives import sound, unpack
 from .downloads import FID_INDEX, Source, verify
+from .json_stream import JsonStream
 from .passages import write_passages
 
 SPLIT_SEED = 0  # of the seeded split, the same for all runs
@@ -57,58 +57,14 @@ def _filled(value: object) -> bool:
 
 def _members(path: Path, key: str, piece: int = 1 << 20) -> Iterator[object]:
     """Elements of the list ``key`` of a JSON object, one at a time: TriviaQA's file has gigabytes, mostly snippets."""
-    decoder, blank = json.JSONDecoder(), " \t\r\n"
     with open(path, encoding="utf-8") as file:
-        text, at = "", 0
-
-        def peek() -> str:
-            nonlocal text, at
-            while True:
-                while at < len(text) and text[at] in blank:
-                    at += 1
-                if at < len(text):
-                    return text[at]
-                text, at = file.read(piece), 0
-                if not text:
-                    raise InputError(f"{path}: ends in the middle; delete it to download it again.")
-
-        def expect(characters: str) -> str:
-            nonlocal at
-            if peek() not in characters:
-                raise InputError(f"{path}: not JSON near {text[at : at + 40]!r}; delete it to download it again.")
-            at += 1
-            return text[at - 1]
-
-        def value() -> object:
-            nonlocal text, at
-            peek()
-            while True:
-                with contextlib.suppress(json.JSONDecodeError):
-                    found, end = decoder.raw_decode(text, at)
-                    if end < len(text):  # a number could go on in the next piece
-                        at = end
-                        return found
-                more = file.read(max(piece, len(text) - at))
-                if not more:
-                    raise InputError(f"{path}: not JSON near {text[at : at + 40]!r}; delete it to download it again.")
-                text, at = text[at:] + more, 0
-
-        expect("{")
-        while True:
-            name = value()
-            expect(":")
+        stream = JsonStream(file, path, "delete it to download it again", None, piece)
+        for name in stream.members():
             if name == key:
-                break
-            value()
-            if expect(",}") == "}":
-                raise InputError(f"{path}: has no '{key}'.")
-        expect("[")
-        if peek() == "]":
-            return
-        while True:
-            yield value()
-            if expect(",]") == "]":
+                yield from stream.items()
                 return
+            stream.value()
+    raise InputError(f"{path}: has no '{key}'.")
 
 
 def read_triviaqa(path: str | Path) -> list[Question]:
