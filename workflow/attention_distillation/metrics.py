@@ -65,8 +65,8 @@ def exact_match_and_f1(prediction: str, answers: Sequence[str]) -> tuple[int, fl
 
 def _spaced(text: str) -> str:
     """A text's characters and words with spaces between them, without its marks."""
-    found = _CHARACTER.finditer(unicodedata.normalize("NFD", text))
-    return " ".join(match.group(1) for match in found if match.group(1))
+    parts = _CHARACTER.finditer(unicodedata.normalize("NFD", text))
+    return " ".join(match.group(1) for match in parts if match.group(1))
 
 
 def _squad(prediction: str, answers: Sequence[str]) -> tuple[int, float]:

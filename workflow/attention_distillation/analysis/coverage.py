@@ -40,8 +40,8 @@ def coverage(
     sums = {name: {"limit": max_tokens[name], "cut": 0, "read": 0, "hits_unread": 0} for name in LIMITS}
     letters = 0
     for start in tqdm(range(0, len(rows), batch), desc="measuring what is read", unit="batch", mininterval=5, delay=5):
-        found = corpus[rows[start : start + batch].ravel().tolist()]
-        passages = list(zip(found["title"], found["text"], strict=True))
+        chosen = corpus[rows[start : start + batch].ravel().tolist()]
+        passages = list(zip(chosen["title"], chosen["text"], strict=True))
         asked = [q for q in questions[start : start + batch] for _ in range(rows.shape[1])]
         prompts = passage_prompts(tokenizers["reader"], [q.question for q in asked], passages, max_tokens["reader"])
         seen = {"reader": [prompt.read for prompt in prompts]}
@@ -74,13 +74,13 @@ def _embedded(tokenizer, passages: Sequence[tuple[str, str]], max_tokens: int) -
 
 def warnings(facts: dict) -> list[str]:
     """For the log."""
-    told = []
+    lines = []
     for name, key in LIMITS.items():
         row = facts[name]
         if row["cut"]:
-            told.append(
+            lines.append(
                 f"{row['cut']:,} of {facts['passages']:,} retrieved passages are cut by {key} ({row['limit']} tokens); "
                 f"the {name} reads {100 * row['read']:.1f} % of all their text. {row['hits_unread']:,} of "
                 f"{facts['hits']:,} hits lie behind the cut: HR@k counts them, and the {name} does not see them."
             )
-    return told
+    return lines

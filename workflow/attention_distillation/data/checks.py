@@ -93,25 +93,25 @@ def _no_words(answer: str) -> bool:
 def question_warnings(facts: dict) -> list[str]:
     """For the log."""
     total = sum(facts["questions"].values())
-    told = []
+    warnings = []
     for split, count in facts["trained_on"].items():
         if count:
-            told.append(
+            warnings.append(
                 f"{count:,} of {facts['questions'][split]:,} {split} questions are trained on too; what they score is "
                 "no measure. Take them out of train."
             )
     if facts["answers_without_words"]:
-        told.append(
+        warnings.append(
             f"{facts['answers_without_words']:,} of {total:,} questions have an answer of articles and marks alone, "
             f"which no score counts; {facts['no_answer_with_words']:,} have no other."
         )
     if facts["target_is_no_answer"]:
-        told.append(
+        warnings.append(
             f"{facts['target_is_no_answer']:,} of {total:,} questions train on a target that is none of their answers."
         )
     if facts["without_spaces"]:
-        told.append(
+        warnings.append(
             f"{facts['without_spaces']:,} of {total:,} questions have an answer in a script without spaces between "
             "words (Chinese, Japanese, Thai …); HR@k and F1 take its characters for words."
         )
-    return told
+    return warnings

@@ -40,7 +40,7 @@ def _at(value: object, path: tuple[str, ...]) -> object:
     for place, key in enumerate(path):
         if isinstance(value, list):
             parts = [_at(element, path[place:]) for element in value]
-            return [part for found in parts if found is not None for part in _listed(found)] or None
+            return [value for part in parts if part is not None for value in _listed(part)] or None
         if not isinstance(value, dict):
             return None
         value = value.get(key)

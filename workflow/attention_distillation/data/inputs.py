@@ -56,9 +56,9 @@ class Reading:
     def lines(self, what: str) -> list[str]:
         """For the log."""
         facts = self.facts()
-        told = [name if count == self.count else f"{name} ({count:,})" for name, count in facts["taken"].items()]
+        named = [name if count == self.count else f"{name} ({count:,})" for name, count in facts["taken"].items()]
         return [
-            f"{self.path}: {self.count:,} {what}; {', '.join(told)}",
+            f"{self.path}: {self.count:,} {what}; {', '.join(named)}",
             *(f"{self.path}: {note}{f' ({count:,})' if count > 1 else ''}" for note, count in self.notes.items()),
         ]
 
@@ -69,12 +69,12 @@ def _walk(kind: str, reading: Reading) -> Iterator[tuple[str, dict, dict[str, tu
     for file in files(reading.path, reading.notes):
         first = True
         for where, row in rows(file, kind, reading.notes):
-            found = {what: _named(row, names) for what, names in table.items()}
-            reading.take({what: name for what, (name, _) in found.items()}, file, first)
+            held = {what: _named(row, names) for what, names in table.items()}
+            reading.take({what: name for what, (name, _) in held.items()}, file, first)
             if first and (others := [_shown(name) for name in row if name not in known_names(kind)]):
                 reading.notes[f"not read: {', '.join(others)}"] += 1
             first = False
-            yield where, row, found
+            yield where, row, held
 
 
 def _named(row: dict, names: tuple[Name, ...]) -> tuple[Name | None, object]:
@@ -92,8 +92,8 @@ def _named(row: dict, names: tuple[Name, ...]) -> tuple[Name | None, object]:
 # ------------------------------------------------------------------ one field
 
 
-def _required(what: str, found: dict, row: dict, kind: str, where: str) -> tuple[str, object]:
-    name, value = found[what]
+def _required(what: str, held: dict, row: dict, kind: str, where: str) -> tuple[str, object]:
+    name, value = held[what]
     if value is not None:
         return name.label, value
     if name:
@@ -151,8 +151,8 @@ def read_passages(path: str | Path, reading: Reading | None = None) -> Iterator[
     """
     reading = reading or Reading(str(path))
     hashes = array("q")
-    for where, row, found in _walk("passages", reading):
-        passage = _passage(where, row, found, reading)
+    for where, row, held in _walk("passages", reading):
+        passage = _passage(where, row, held, reading)
         hashes.append(hash(passage.id))
         yield passage
     if not reading.count:
@@ -160,16 +160,16 @@ def read_passages(path: str | Path, reading: Reading | None = None) -> Iterator[
     _require_different(str(path), hashes)
 
 
-def _passage(where: str, row: dict, found: dict, reading: Reading) -> Passage:
-    name, value = _required("id", found, row, "passages", where)
+def _passage(where: str, row: dict, held: dict, reading: Reading) -> Passage:
+    name, value = _required("id", held, row, "passages", where)
     identifier = _id(value, name, where)
-    name, value = _required("text", found, row, "passages", where)
+    name, value = _required("text", held, row, "passages", where)
     text = _text(value, name, where)
-    title = "" if found["title"][1] is None else _text(found["title"][1], "title", where, empty=True)
+    title = "" if held["title"][1] is None else _text(held["title"][1], "title", where, empty=True)
     if name == "contents":
         title, text = _contents(title, text, where, reading)
-    if found["section"][1]:
-        section = _text(found["section"][1], "section", where)
+    if held["section"][1]:
+        section = _text(held["section"][1], "section", where)
         title = f"{title}: {section}" if title else section
     return Passage(identifier, title, text)
 
@@ -202,8 +202,8 @@ def _require_different(path: str, hashes: array) -> None:
     ordered.sort()  # in place: the order is not needed
     twice = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
     seen: dict[str, str] = {}
-    for where, _, found in _walk("passages", Reading(path)) if twice else ():
-        identifier = str(found["id"][1])
+    for where, _, held in _walk("passages", Reading(path)) if twice else ():
+        identifier = str(held["id"][1])
         if hash(identifier) in twice:
             if identifier in seen:
                 raise InputError(f"{where}: id '{identifier}' came before ({seen[identifier]}); ids must be unique.")
@@ -223,22 +223,22 @@ def read_questions(path: str | Path, prefix: str = "", reading: Reading | None =
     """
     reading = reading or Reading(str(path))
     questions, seen = [], {}
-    for where, row, found in _walk("questions", reading):
-        name, value = found["id"]
+    for where, row, held in _walk("questions", reading):
+        name, value = held["id"]
         identifier = f"{prefix}{len(questions)}" if value is None else _id(value, name.label, where)
         if identifier in seen:  # equal ids would count as one question in every interval
             raise InputError(f"{where}: id '{identifier}' came before ({seen[identifier]}); ids must be unique.")
         seen[identifier] = where
-        name, value = _required("question", found, row, "questions", where)
+        name, value = _required("question", held, row, "questions", where)
         question = _text(value, name, where)
-        questions.append(Question(identifier, question, _answers(where, row, found), _target(where, found)))
+        questions.append(Question(identifier, question, _answers(where, row, held), _target(where, held)))
     if not questions:
         raise InputError(f"{path}: holds no question; give a file with one or more.")
     return questions
 
 
-def _answers(where: str, row: dict, found: dict) -> list[str]:
-    name, value = _required("answers", found, row, "questions", where)
+def _answers(where: str, row: dict, held: dict) -> list[str]:
+    name, value = _required("answers", held, row, "questions", where)
     answers = as_list(value) if isinstance(value, str) else value
     if not isinstance(answers, list):
         raise InputError(
@@ -250,8 +250,8 @@ def _answers(where: str, row: dict, found: dict) -> list[str]:
     return [_text(answer, name, where) for answer in answers]
 
 
-def _target(where: str, found: dict) -> str:
-    name, value = found["target"]
+def _target(where: str, held: dict) -> str:
+    name, value = held["target"]
     if value is None:
         return ""
     target = _text(value, name.label, where, empty=True)

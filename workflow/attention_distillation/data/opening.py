@@ -132,11 +132,11 @@ def opened(path: Path, *, text: bool = True) -> Iterator[BinaryIO]:
 def _require_packing(path: Path, head: bytes, named: str | None) -> None:
     if head.startswith(b"version https://git-lfs"):
         raise InputError(f"{path}: a pointer of Git LFS, not the file itself; fetch it (git lfs pull).")
-    found = next((suffix for suffix, (_, magic) in PACKED.items() if head.startswith(magic)), None)
-    if named and head and (found is None or PACKED[found][0] != named):
+    packing = next((suffix for suffix, (_, magic) in PACKED.items() if head.startswith(magic)), None)
+    if named and head and (packing is None or PACKED[packing][0] != named):
         raise InputError(f"{path}: not packed by {named}, as its name says; drop the suffix, or fetch it anew.")
-    if found and not named:
-        raise InputError(f"{path}: packed by {PACKED[found][0]}; name it {path.name}{found}.")
+    if packing and not named:
+        raise InputError(f"{path}: packed by {PACKED[packing][0]}; name it {path.name}{packing}.")
 
 
 def _require_utf8(path: Path, file: BinaryIO) -> None:
