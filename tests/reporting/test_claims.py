@@ -11,14 +11,14 @@ import pytest
 import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
-from test_tables import analysed
+from test_tables import PERCENTILES, analysed
 
-from attention_distillation.reporting import claims, judging, tables
+from attention_distillation.reporting import claims, claims_page, judging, tables
 from attention_distillation.reporting.labels import PUBLISHED
 
 REFERENCE = Path(__file__).parents[2] / "workflow" / "reference"
 SIZES = {"nq": 3610, "triviaqa": 11313}
-VERDICTS = ("holds", "fails", "cannot_tell")
+VERDICTS = ("holds", "fails", "cannot_tell", "not_measurable")
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +96,10 @@ def test_published_intervals():
 
 
 def judged(made, **choices):
-    _, _, measures = made
+    units, _, measures = made
     rows = [tables.as_rows(measures), tables.difference_rows(measures, claims.pairs())]
-    return judging.judge(pd.concat(rows), synthetic.labels(**choices))
+    counts = tables.unit_count_rows(units, PERCENTILES)
+    return judging.judge(pd.concat([*rows, counts]), synthetic.labels(**choices))
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,49 @@ def test_a_dataset_without_numbers_does_not_count(planted):
     assert found["C1"]["verdict"] == "holds" and found["C1"]["by_dataset"]["triviaqa"] == "cannot_tell"
 
 
+# ------------------------------------------------------------------ what is not measurable
+
+
+def test_spearman_over_a_handful_of_tokens_is_not_measurable(tmp_path):
+    made = analysed(synthetic.make(tmp_path, datasets=("nq",), instances=60, questions=400, tokens=60), 100)
+    judgement = judged(made, datasets=("nq",))
+    claims_by_id = by_id(judgement)
+    assert claims_by_id["C1"]["verdict"] == "holds" and claims_by_id["C1"]["not_measurable"] == {}
+    c5 = claims_by_id["C5"]
+    assert c5["verdict"] == c5["by_dataset"]["nq"] == "not_measurable"
+    assert c5["not_measurable"]["nq"][1] == "fewer than 8 tokens near the question (p95) in most units"
+    verdicts = {entry["claimed"]: entry["verdict"] for entry in claims_by_id["C3"]["ci"]}
+    above = "Off-the-shelf Checkpoint > Off-the-shelf Distillation"
+    assert verdicts[f"answer-related Spearman (p95): {above}"] == "not_measurable"
+    assert verdicts[f"answer-related attention (p95): {above}"] == "holds"
+    assert not any("Spearman" in sentence for sentence in judgement["against"])
+    assert all(
+        row["indicator_2"] == "not_measurable" for row in judgement["indicators"] if row["experiment"] == "step2"
+    )
+    page = claims_page.claims_markdown(judgement, synthetic.labels(("nq",)), "Here", [])
+    assert "- C5, NQ: fewer than 8 tokens near the question (p90) in most units; " in page
+
+
+def test_a_clear_failure_is_not_hidden_by_what_is_not_measurable(tmp_path):
+    turned = synthetic.EFFECTS | {"step1": synthetic.Effect(0.1, 0.1, 0.5, 0.6)}
+    made = analysed(synthetic.make(tmp_path, datasets=("nq",), effects=turned, instances=60, tokens=60), 100)
+    assert by_id(judged(made, datasets=("nq",)))["C3"]["verdict"] == "fails"  # attention falls, and is measured
+
+
+def test_a_claim_about_a_reader_that_answers_nothing_is_not_measurable(tmp_path):
+    mute = synthetic.EFFECTS | {"atlas": synthetic.Effect(3.0, 1.0, 0.0, 0.9)}
+    made = analysed(
+        synthetic.make(tmp_path, datasets=("nq",), effects=mute, instances=60, questions=400, tokens=200), 100
+    )
+    claims_by_id = by_id(judged(made, datasets=("nq",)))
+    assert claims_by_id["C6"]["verdict"] == "not_measurable"
+    assert claims_by_id["C6"]["not_measurable"] == {
+        "nq": ["Atlas-large Distillation answers next to nothing (EM 0.00)"]
+    }
+    assert claims_by_id["C1"]["verdict"] == claims_by_id["C7"]["verdict"] == "holds"
+    assert any("not measurable at this scale, Atlas" in sentence for sentence in claims_by_id["C6"]["evidence"])
+
+
 def test_without_differences_the_rows_own_intervals_serve(planted):
     rows = tables.as_rows(planted[2])
     claim = by_id(judging.judge(rows, synthetic.labels(("nq",))))["C1"]
@@ -166,12 +210,12 @@ def test_without_any_interval_the_sign_decides_and_it_is_said(planted):
 
 
 def test_pages_are_the_same_twice_and_tell_all(planted, published):
-    page = judging.claims_markdown(published, PUBLISHED, "Published", judging.PUBLISHED_NOTES)
-    assert page == judging.claims_markdown(published, PUBLISHED, "Published", judging.PUBLISHED_NOTES)
+    page = claims_page.claims_markdown(published, PUBLISHED, "Published", claims_page.PUBLISHED_NOTES)
+    assert page == claims_page.claims_markdown(published, PUBLISHED, "Published", claims_page.PUBLISHED_NOTES)
     assert all(f"### C{number}: " in page for number in range(1, 9)) and "impossible" in page
     labels = synthetic.labels(("nq",))
-    measured = judging.claims_markdown(
-        judged(planted, datasets=("nq",)), labels, "Here", judging.measured_notes(labels)
+    measured = claims_page.claims_markdown(
+        judged(planted, datasets=("nq",)), labels, "Here", claims_page.measured_notes(labels)
     )
     assert "Miniature numbers are not paper-scale numbers." in measured
 
@@ -193,7 +237,8 @@ def test_a_verdict_turns_with_its_sign(difference, half, sign):
 def test_quantifiers(verdicts):
     holds, fails = verdicts.count("holds"), verdicts.count("fails")
     for quantifier, needed in (("all", 3), ("any", 1), ("most", 2)):
-        expected = "holds" if holds >= needed else "fails" if holds + (3 - holds - fails) < needed else "cannot_tell"
+        undecided = "not_measurable" if "not_measurable" in verdicts else "cannot_tell"
+        expected = "holds" if holds >= needed else "fails" if 3 - fails < needed else undecided
         assert judging._quantified(quantifier, verdicts) == expected
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import synthetic
 from matplotlib import colors
 from matplotlib import pyplot as plt
-from test_tables import analysed
+from test_tables import PERCENTILES, analysed
 
 from attention_distillation.files import InputError
 from attention_distillation.reporting import figures, tables
@@ -18,7 +19,8 @@ def drawn(tmp_path, labels, **choices):
     paths = synthetic.make(tmp_path / "results", instances=15, questions=40, **choices)
     units, _, measures = analysed(paths, 20)
     logs = figures.read_logs(paths.get("log.jsonl", []))
-    return units, logs, tables.as_rows(measures), labels
+    counts = tables.unit_count_rows(units, PERCENTILES)
+    return units, logs, pd.concat([tables.as_rows(measures), counts], ignore_index=True), labels
 
 
 def test_all_figures_are_drawn_and_equal_input_gives_equal_bytes(tmp_path):
@@ -53,7 +55,7 @@ def texts(figure) -> str:
 
 def test_a_figure_says_what_it_is_of(tmp_path):
     units, logs, rows, labels = drawn(tmp_path, synthetic.labels(seeds=(0, 1)), seeds=(0, 1))
-    told = texts(figures.histograms("figure5", units, labels))
+    told = texts(figures.histograms("figure5", units, rows, labels))
     for words in ("Figure 5", "TriviaQA", "answer-related", "15 instances", "2 seeds", "miniature", "95th percentile"):
         assert words in told
     assert "2 seeds" in texts(figures.training_curves(logs, labels)) and "80 (questions" in texts(
@@ -66,16 +68,29 @@ def test_absence_is_told_in_the_picture(tmp_path):
     units, logs, rows, labels = drawn(
         tmp_path, synthetic.labels(("nq",)), datasets=("nq",), experiments=("checkpoint", "step1"), tokens=12
     )
-    assert "only one dataset was run" in texts(figures.histograms("figure7", units, labels))
-    assert "undefined in every unit" in texts(figures.histograms("figure3", units, labels))
+    assert "only one dataset was run" in texts(figures.histograms("figure7", units, rows, labels))
+    assert "undefined in every unit" in texts(figures.histograms("figure3", units, rows, labels))
     assert "neither experiment was run" in texts(figures.training_curves(logs, labels))
     assert "not run, or undefined" in texts(figures.rivals(rows, labels))
     plt.close("all")
 
 
+def test_a_figure_says_what_is_not_measurable(tmp_path):
+    mute = synthetic.EFFECTS | {"atlas": synthetic.Effect(3.0, 1.0, 0.0, 0.9)}
+    for tokens, words in ((60, "under 8 near tokens in most units (answer-related p95: 6 of 6 rows)"), (200, None)):
+        units, _, rows, labels = drawn(
+            tmp_path / str(tokens), synthetic.labels(("nq",)), datasets=("nq",), effects=mute, tokens=tokens
+        )
+        for figure in (figures.histograms("figure3", units, rows, labels), figures.rivals(rows, labels)):
+            said = texts(figure).replace("2 of 2 rows", "6 of 6 rows")  # Figure 4 is of two experiments
+            assert words in said if words else "not measurable" not in said
+            assert "Answering next to nothing (EM under 1): Atlas-large Distillation." in said
+    plt.close("all")
+
+
 def test_histogram_shares_sum_to_one(tmp_path):
-    units, _, _, labels = drawn(tmp_path, synthetic.labels(("nq",)), datasets=("nq",))
-    figure = figures.histograms("figure3", units, labels)
+    units, _, rows, labels = drawn(tmp_path, synthetic.labels(("nq",)), datasets=("nq",))
+    figure = figures.histograms("figure3", units, rows, labels)
     for axes in figure.axes[2:]:
         assert len(axes.patches) == 6
         for patch in axes.patches:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from attention_distillation import settings
 from attention_distillation.analysis import token_analysis as ta
 from attention_distillation.files import InputError
-from attention_distillation.reporting import tables, typesetting
+from attention_distillation.reporting import measurable, tables, typesetting
 from attention_distillation.reporting.labels import labels as labels_of
 from attention_distillation.reporting.labels import measure, named
 
@@ -49,8 +49,8 @@ def made(tmp_path_factory):
 
 def pages(made, labels):
     units, _, measures = made
-    undefined = tables.undefined_rows(units, PERCENTILES)
-    made_of = tables.by_table(tables.as_rows(measures), undefined, labels["decoder_only"])
+    counts = tables.unit_count_rows(units, PERCENTILES)
+    made_of = tables.by_table(tables.as_rows(measures), counts, labels["decoder_only"])
     signal = tables.as_rows(tables.signal_measures(units, 50))
     return made_of | {"signal": signal, "controls": made_of["table1"]}  # controls are told as Table 1 is
 
@@ -200,9 +200,10 @@ def test_short_passages_have_no_spearman_and_are_counted(tmp_path):
     key = ("3", "step1", "nq", "spearman", "answer", "95")
     found = measures[key]
     assert found.n == 0 and np.isnan(found.estimate.value) and np.isnan(found.row(key)[-1])
-    rows = tables.undefined_rows(units, PERCENTILES).set_index(list(tables.KEY))
+    rows = tables.unit_count_rows(units, PERCENTILES).set_index(list(tables.KEY))
     row = rows.loc["4", "step1", "nq", "spearman_undefined", "question", "95"]
     assert (row["mean"], row["n"]) == (90, 90)
+    assert rows.loc["3", "step1", "nq", "few_near_tokens", "answer", "90"]["mean"] == 100  # of 15 tokens two are near
     page = typesetting.markdown(
         "table4", pages((units, None, measures), synthetic.labels())["table4"], synthetic.labels(), []
     )
@@ -303,7 +304,7 @@ def test_every_number_stands_beside_the_published_one(made):
     parts = pages(made, labels)
     measured = pd.concat([parts[name] for name in ("table1", "table3", "table4")])
     rows = tables.compare_rows(measured, published)
-    assert len(rows) == (measured["statistic"] != "spearman_undefined").sum()
+    assert len(rows) == (~measured["statistic"].isin(measurable.COUNTS)).sum()
     assert rows["published_mean"].notna().sum() == len(published)
     row = rows.set_index(list(tables.KEY)).loc["1", "step2", "nq", "em", "", ""]
     assert row["published_mean"] == 35.22 and row["difference"] == pytest.approx(row["mean"] - 35.22)

@@ -69,7 +69,7 @@ rule draw_figures:
     input:
         units=f"{ROOT}/analysis/units.parquet",
         logs=run_files("log.jsonl", trained=True),
-        tables=[f"{TABLES}/table1.csv", f"{TABLES}/table3.csv"],
+        tables=[f"{TABLES}/table1.csv", f"{TABLES}/table3.csv", f"{TABLES}/table4.csv"],
     output:
         report(f"{FIGURES}/figure1.png", caption="../report/figure1.rst", category="Figures"),
         report(f"{FIGURES}/figure3.png", caption="../report/figure3.rst", category="Figures"),

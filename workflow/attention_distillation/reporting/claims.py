@@ -60,14 +60,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Claim:
-    """``statement`` is the claim in our words; it holds where all ``parts`` do. ``implied`` are comparisons that the
-    paper's words imply and the statement leaves out: they are reported, and do not count."""
+    """``statement`` is the claim in our words; it holds where all ``parts`` do.
+
+    ``fine_tuned``: experiments whose readers the claim takes for ones that answer. ``implied``: comparisons that the
+    paper's words imply and the statement leaves out; they are reported and do not count.
+    """
 
     id: str
     section: str
     quote: str
     statement: str
     parts: tuple[Part, ...]
+    fine_tuned: tuple[str, ...] = ()
     implied: tuple[Comparison, ...] = ()
 
 
@@ -105,7 +109,7 @@ def most_of(*comparisons: Comparison) -> Part:
 CLAIMS = (
     Claim(
         "C1",
-        "3.2, RQ1",
+        "Section 3.2, RQ1",
         "As shown in Table 1, the Fine-tuned Distillation Training after Step2 shows the best performance in both EM, "
         "F1 and HR@5. In contrast, Off-the-shelf Distillation Training performs the worst",
         "EM, F1 and HR@5 rise from off-the-shelf distillation to Step1 to Step2.",
@@ -115,10 +119,11 @@ CLAIMS = (
                 *compare(SCORES, "step2", ">", "step1"),
             ),
         ),
+        fine_tuned=("step1", "step2"),
     ),
     Claim(
         "C2",
-        "3.2, RQ1",
+        "Section 3.2, RQ1",
         "with its retriever even underperforming the initial Contriever model (i.e., the retriever model of Fine-tuned "
         "Distillation Training Step1)",
         "Off-the-shelf distillation ends with a retriever (HR@5) below the initial one.",
@@ -126,7 +131,7 @@ CLAIMS = (
     ),
     Claim(
         "C3",
-        "3.2, RQ2, Commonality 1",
+        "Section 3.2, RQ2, Commonality 1",
         "In all training settings, tokens closer to answer tokens (i.e., from a similarity higher than 90th percentile "
         "to a similarity higher than 95th percentile) receive increasingly higher attention scores. It can be observed "
         "that for both two measure metrics, the Off-the-shelf Distillation Training results are lower compared to the "
@@ -142,11 +147,12 @@ CLAIMS = (
                 attention_between_percentiles("answer", "step2", "95", "≥", "90"),
             ),
         ),
+        fine_tuned=("step1", "step2"),
         implied=(attention_between_percentiles("answer", "off_the_shelf", "95", ">", "90"),),
     ),
     Claim(
         "C4",
-        "3.2, RQ2, Commonality 2",
+        "Section 3.2, RQ2, Commonality 2",
         "Table 2 also indicates that tokens closer to the nouns in question tokens receive higher attention scores. "
         "The Fine-tuned Distillation experiments exhibit much higher values in both metrics compared to Off-the-shelf "
         "Checkpoint and Off-the-shelf Attention Distillation",
@@ -160,11 +166,12 @@ CLAIMS = (
                 *compare(QUESTION, "step2", ">", "off_the_shelf"),
             ),
         ),
+        fine_tuned=("step1", "step2"),
         implied=tuple(attention_between_percentiles("question", name, "95", ">", "90") for name in DECODER_ONLY),
     ),
     Claim(
         "C5",
-        "3.2, RQ3, Indicator 2",
+        "Section 3.2, RQ3, Indicator 2",
         "if the average Spearman correlation between the attention scores of M_Q and their similarity to Q is above "
         "the threshold for a weak monotonic relationship (i.e., value > 0.3), the attention distillation quality is "
         "considered good.",
@@ -177,10 +184,11 @@ CLAIMS = (
                 *compare(QUESTION_SPEARMAN, "off_the_shelf", "<", 0.3),
             ),
         ),
+        fine_tuned=("step1", "step2"),
     ),
     Claim(
         "C6",
-        "3.2, RQ4",
+        "Section 3.2, RQ4",
         "the performance of Atlas-large surpasses Fine-tuned Distillation Training (Step2). However, only the average "
         "P_ATTN(ma_i) trend from Indicator1 applies to this encoder-to-decoder structure model, while Atlas-large "
         "exhibits a polarized distribution for the Spearman correlation values",
@@ -193,11 +201,12 @@ CLAIMS = (
                 *compare(ANSWER_SPEARMAN_SPREAD, "atlas", ">", "step2"),
             ),
         ),
+        fine_tuned=("step2", "atlas"),
         implied=compare(ANSWER_ATTENTION, "atlas", ">", "step2"),  # the better model, the higher attention
     ),
     Claim(
         "C7",
-        "3.2, RQ5",
+        "Section 3.2, RQ5",
         "the perplexity distribution does not align with either Commonality 1 or Commonality 2",
         "Perplexity distillation follows neither commonality: for either target its distribution or its Spearman lies "
         "below the checkpoint's, or its mean falls from p90 to p95.",
@@ -211,6 +220,7 @@ CLAIMS = (
                 attention_between_percentiles("question", "perplexity", "90", ">", "95"),
             ),
         ),
+        fine_tuned=("perplexity",),
         # a distribution that does not align has not the higher mean either
         implied=compare(ANSWER_ATTENTION + QUESTION_ATTENTION, "checkpoint", ">", "perplexity"),
     ),
@@ -226,6 +236,7 @@ CLAIMS = (
             most_of(*(comparison for name in DECODER_ONLY for comparison in compare(CORRELATIONS, name, ">", 0.5))),
             all_of(*compare(CORRELATIONS, "atlas", "<", 0.5)),
         ),
+        fine_tuned=("step1", "step2", "atlas"),
     ),
 )
 

@@ -18,6 +18,7 @@ from matplotlib import pyplot as plt
 
 from ..files import InputError, read_jsonl, replacing
 from .labels import STATISTICS, with_k
+from .measurable import COUNTS, reader_note, spearman_note
 from .tables import run_of
 
 STYLE = {
@@ -107,11 +108,12 @@ def _message(axes, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", color="#555555", transform=axes.transAxes, wrap=True)
 
 
-def _headline(figure, title: str, detail: str) -> None:
-    """Title and, below it, what it was measured on."""
+def _headline(figure, title: str, *lines: str) -> float:
+    """Title and, below it, what it was measured on; returns how many inches both take."""
     height = figure.get_figheight()
     figure.suptitle(title, x=0.012, y=1 - 0.09 / height, ha="left", va="top", fontsize=11.5, fontweight="bold")
-    figure.text(0.012, 1 - 0.34 / height, detail, ha="left", va="top", fontsize=8.5, color="#555555")
+    figure.text(0.012, 1 - 0.34 / height, "\n".join(lines), ha="left", va="top", fontsize=8.5, color="#555555")
+    return 0.46 + 0.16 * len(lines)
 
 
 def _place(figure, top: float, bottom: float = 0.0) -> None:
@@ -160,13 +162,13 @@ def training_curves(logs: pd.DataFrame, labels: dict):
         panels[0][0].set_ylabel(with_k("HR@5 on validation", labels))
         seeds, several = _seeds(len(labels["seeds"])), len(labels["seeds"]) > 1
         shade = " (line: mean; shaded: lowest to highest)" if several else ""
-        _headline(
+        top = _headline(
             figure,
             "Figure 1. The retriever under attention distillation",
             f"{with_k('HR@5', labels)} on validation questions while it trains. "
             f"Scale: {labels['scale']}; {seeds}{shade}.",
         )
-        _place(figure, 0.62)
+        _place(figure, top)
     return figure
 
 
@@ -225,8 +227,11 @@ def _histogram(
     axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
 
 
-def histograms(name: str, units: pd.DataFrame, labels: dict, percentile: int = 95):
-    """Figures 3, 5, 6 and 7: attention left, Spearman right, of a target in the paper's first or second dataset."""
+def histograms(name: str, units: pd.DataFrame, rows: pd.DataFrame, labels: dict, percentile: int = 95):
+    """Figures 3, 5, 6 and 7: attention left, Spearman right, of a target in the paper's first or second dataset.
+
+    ``rows`` of Tables 1, 3 and 4 tell what of it is not measurable.
+    """
     place, target = HISTOGRAMS[name]
     number, datasets = name.removeprefix("figure"), list(labels["datasets"])
     with plt.rc_context(STYLE):
@@ -246,26 +251,30 @@ def histograms(name: str, units: pd.DataFrame, labels: dict, percentile: int = 9
             _histogram(strip, axes, part, statistic, target, percentile, labels, shown)
         panels[0].set_ylabel("share of units")
         instances = part.groupby(["experiment", "seed"])["instance"].nunique().max() if len(part) else 0
-        _headline(
+        here = rows[rows["dataset"] == datasets[place]]
+        near = here[(here["target"] == target) & (here["percentile"] == str(percentile))]
+        top = _headline(
             figure,
             f"Figure {number}. Attention to {target}-related tokens, {labels['datasets'][datasets[place]]}",
             f"Units: retrieved passages of {instances:,} instances; {_seeds(part['seed'].nunique())}. "
             f"Scale: {labels['scale']}. Above: mean (dot) and middle half of the units (line).",
+            *spearman_note(near),
+            *reader_note(here, labels["experiments"]),
         )
-        _legend_below(figure, panels)
+        _legend_below(figure, panels, top)
     return figure
 
 
-def _legend_below(figure, panels) -> None:
+def _legend_below(figure, panels, top: float) -> None:
     handles = {}
     for axes in np.ravel(panels):
         handles |= {text: handle for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}
     if handles:
         rows = int(np.ceil(len(handles) / 3))
         figure.legend(handles.values(), handles, loc="lower center", ncols=min(3, len(handles)), handlelength=2.6)
-        _place(figure, 0.62, 0.1 + 0.19 * rows)
+        _place(figure, top, 0.1 + 0.19 * rows)
     else:
-        _place(figure, 0.62)
+        _place(figure, top)
 
 
 # ------------------------------------------------------------------ Figure 4
@@ -277,12 +286,12 @@ def rivals(rows: pd.DataFrame, labels: dict, percentile: str = "95"):
     Bars are means with 95 % intervals; in the panel of Spearman the thin line is ± one standard deviation over units,
     which shows how polarised the values are.
     """
-    top = [
+    performance = [
         ("1", "em", "", "", "EM", 100),
         ("1", "f1", "", "", "F1", 100),
         ("1", "hr_at_5", "", "", with_k("HR@5", labels), 1),
     ]
-    below = [
+    analysis = [
         ("3", "attention", "answer", percentile, f"Attention (p{percentile})", None),
         ("3", "spearman", "answer", percentile, f"Spearman (p{percentile})", None),
     ]
@@ -291,27 +300,27 @@ def rivals(rows: pd.DataFrame, labels: dict, percentile: str = "95"):
         grid = figure.add_gridspec(2, 6)
         panels = [figure.add_subplot(grid[0, 2 * i : 2 * i + 2]) for i in range(3)]
         panels += [figure.add_subplot(grid[1, 3 * i : 3 * i + 3]) for i in range(2)]
-        for axes, panel in zip(panels, top + below, strict=True):
+        for axes, panel in zip(panels, performance + analysis, strict=True):
             _bars(axes, rows, panel, labels)
-        _headline(
+        shown = rows[rows["experiment"].isin(RIVALS)]
+        near = shown[(shown["target"] == "answer") & (shown["percentile"] == percentile)]
+        top = _headline(
             figure,
             f"Figure 4. {labels['experiments'][RIVALS[0]]} beside {labels['experiments'][RIVALS[1]]}",
-            f"Top: performance. Bottom: answer-related tokens. Bars: mean, 95 % interval; "
-            f"grey: ± one standard deviation over units.\n"
+            "Top: performance. Bottom: answer-related tokens. Bars: mean, 95 % interval; "
+            "grey: ± one standard deviation over units.",
             f"n: {_counts(rows, '1')} (questions × seeds); {_counts(rows, '3')} units. "
             f"Scale: {labels['scale']}; {_seeds(len(labels['seeds']))}.",
+            *spearman_note(near),
+            *reader_note(shown, labels["experiments"]),
         )
-        _legend_below(figure, panels)
-        if figure.legends:
-            _place(figure, 0.78, 0.3)
+        _legend_below(figure, panels, top)
     return figure
 
 
 def _counts(rows: pd.DataFrame, table: str) -> str:
     """Largest n of the two experiments over the datasets."""
-    part = rows[
-        (rows["table"] == table) & rows["experiment"].isin(RIVALS) & (rows["statistic"] != "spearman_undefined")
-    ]
+    part = rows[(rows["table"] == table) & rows["experiment"].isin(RIVALS) & ~rows["statistic"].isin(COUNTS)]
     return f"{part['n'].max():,.0f}" if len(part) else "no"
 
 
@@ -370,4 +379,4 @@ def draw_all(units: pd.DataFrame, logs: pd.DataFrame, rows: pd.DataFrame, labels
     save(training_curves(logs, labels), folder / "figure1")
     save(rivals(rows, labels), folder / "figure4")
     for name in HISTOGRAMS:
-        save(histograms(name, units, labels), folder / name)
+        save(histograms(name, units, rows, labels), folder / name)

@@ -10,12 +10,15 @@ In each dataset:
    else *cannot_tell*. Without an interval the sign decides, and an exact tie of ``>`` cannot tell.
 3. A part holds where ``all``, ``any`` or ``most`` (more than half) of its comparisons hold, and fails where that is
    no longer possible. A comparison whose rows are absent cannot tell.
+   A comparison is *not_measurable* where it rests on Spearman's correlation over too few tokens, or on a fine-tuned
+   reader that answers next to nothing (module ``measurable``); so is a part that neither holds nor fails without it.
 4. A dataset's verdict: all parts must hold. The claim's verdict: it fails where it fails in a dataset, and holds where
    it holds in all; datasets in which nothing that it compares has a number are named and do not count.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,11 +28,11 @@ import pandas as pd
 
 from ..analysis import statistics
 from .claims import CLAIMS, HIT_RATE, INITIAL, PUPILS, Claim, Comparison, Mean, Part, compare, indicator
-from .labels import PUBLISHED, Quantity, measure
-from .typesetting import document, grid, not_paper_scale
+from .labels import PUBLISHED, TABLE_OF_TARGET, Quantity, measure
+from .measurable import FEWEST_NEAR, short_units, silent_readers
 
 INSTANCES = 1000  # the paper's sample behind Tables 3 and 4
-_COUNTED = {"holds": "hold", "fails": "fail", "cannot_tell": "undecided"}
+_COUNTED = {"holds": "hold", "fails": "fail", "cannot_tell": "undecided", "not_measurable": "not measurable"}
 
 
 # ------------------------------------------------------------------ a comparison
@@ -47,6 +50,7 @@ class Judged:
     difference: float = np.nan
     low: float = np.nan
     high: float = np.nan
+    reason: str = ""  # why it is not measurable
 
     @property
     def absent(self) -> bool:
@@ -56,14 +60,16 @@ class Judged:
     def opposed(self) -> bool:
         """The number itself lies on the other side of what is claimed, or ties where "above" is claimed."""
         difference = round(self.difference, 9)
-        return difference < 0 or (difference == 0 and "≥" not in self.claimed)
+        return not self.reason and (difference < 0 or (difference == 0 and "≥" not in self.claimed))
 
     def sentence(self, dataset: str) -> str:
         numbers = self.found if self.absent else f"found {self.found} ({self.interval})"
-        return f"{dataset}, {self.claimed}: {numbers}: {_plain(self.verdict)}."
+        reason = f" at this scale, {self.reason}" if self.reason else ""
+        return f"{dataset}, {self.claimed}: {numbers}: {plain(self.verdict)}{reason}."
 
 
-def _plain(verdict: str) -> str:
+def plain(verdict: str) -> str:
+    """A verdict in words."""
     return verdict.replace("_", " ")
 
 
@@ -82,6 +88,8 @@ class _Numbers:
 
     def __init__(self, rows: pd.DataFrame, dataset: str, titles: dict[str, str]):
         self.titles = titles
+        self.short = {key[1:] for key in short_units(rows) if key[0] == dataset}
+        self.silent = {key[1]: em for key, em in silent_readers(rows).items() if key[0] == dataset}
         self.rows = {
             (row.table, row.experiment, row.statistic, row.target, row.percentile): row
             for row in rows[(rows["dataset"] == dataset) & rows["mean"].notna()].itertuples(index=False)
@@ -124,7 +132,17 @@ class _Numbers:
         errors = [statistics.standard_error(side.low, side.high) for side in (left, right)]
         return statistics.combined(left.value - right.value, *errors)
 
-    def judge(self, comparison: Comparison) -> Judged:
+    def _not_measurable(self, experiment: str, quantity: Quantity, fine_tuned: Sequence[str]) -> str:
+        """Why an experiment's quantity cannot be measured at this scale; empty where it can."""
+        if experiment in fine_tuned and experiment in self.silent:
+            return f"{self.titles[experiment]} answers next to nothing (EM {self.silent[experiment]:.2f})"
+        if "spearman" in (quantity.of, quantity.statistic.removesuffix("_std")):
+            for target in (quantity.target,) if quantity.target else TABLE_OF_TARGET:
+                if (experiment, target, quantity.percentile) in self.short:
+                    return f"fewer than {FEWEST_NEAR} tokens near the {target} (p{quantity.percentile}) in most units"
+        return ""
+
+    def judge(self, comparison: Comparison, fine_tuned: Sequence[str] = ()) -> Judged:
         """Judge one comparison by rules 1 and 2 of the module."""
         quantity, sign = comparison.left.quantity, comparison.sign
         left, right = self._side(comparison.left), self._side(comparison.right)
@@ -145,11 +163,14 @@ class _Numbers:
         if sign == "<":
             difference, low, high = -difference, -high, -low
         interval = _interval_words(*shown, quantity.digits, "" if limit else "+")
-        return Judged(claimed, _verdict(difference, low, high, sign), numbers, interval, difference, low, high)
+        reasons = [self._not_measurable(side.experiment, quantity, fine_tuned) for side in (left, right)]
+        reason = next(filter(None, reasons), "")
+        verdict = "not_measurable" if reason else _verdict(difference, low, high, sign)
+        return Judged(claimed, verdict, numbers, interval, difference, low, high, reason)
 
-    def judge_all(self, part: Part) -> tuple[str, list[Judged]]:
+    def judge_all(self, part: Part, fine_tuned: Sequence[str] = ()) -> tuple[str, list[Judged]]:
         """The verdict on a part, and on each of its comparisons."""
-        judged = [self.judge(comparison) for comparison in part.comparisons]
+        judged = [self.judge(comparison, fine_tuned) for comparison in part.comparisons]
         return _quantified(part.quantifier, [each.verdict for each in judged]), judged
 
 
@@ -172,7 +193,8 @@ def _quantified(quantifier: str, verdicts: Sequence[str]) -> str:
     holds, fails, total = verdicts.count("holds"), verdicts.count("fails"), len(verdicts)
     enough = {"all": holds == total, "any": holds > 0, "most": 2 * holds > total}[quantifier]
     lost = {"all": fails > 0, "any": fails == total, "most": 2 * fails >= total}[quantifier]
-    return "holds" if enough else "fails" if lost else "cannot_tell"
+    undecided = "not_measurable" if "not_measurable" in verdicts else "cannot_tell"
+    return "holds" if enough else "fails" if lost else undecided
 
 
 # ------------------------------------------------------------------ claims and indicators
@@ -186,8 +208,9 @@ def judge(rows: pd.DataFrame, labels: dict) -> dict:
         labels: titles, and the datasets to judge on.
 
     Returns:
-        ``claims``: for each its id, statement, verdict (holds, fails, cannot_tell), by_dataset, evidence (sentences),
-        ci (an entry a comparison: dataset, claimed, found, interval, difference, low, high, verdict);
+        ``claims``: for each its id, section, quote, statement, verdict (holds, fails, cannot_tell, not_measurable),
+        by_dataset, not_measurable (the reasons, by dataset), evidence (sentences), ci (an entry a comparison: dataset,
+        claimed, found, interval, difference, low, high, verdict);
         ``indicators``: for each experiment and dataset what both indicators say and whether HR@5 rose;
         ``against``: a sentence for each number that lies on the other side of what the paper's words say.
     """
@@ -201,32 +224,42 @@ def judge(rows: pd.DataFrame, labels: dict) -> dict:
 
 
 def _judge_claim(claim: Claim, numbers: dict[str, _Numbers], titles: dict[str, str]) -> tuple[dict, list[str]]:
-    by_dataset, evidence, entries, against, counted = {}, [], [], [], []
+    by_dataset, reasons, evidence, entries, against, counted = {}, {}, [], [], [], []
     for dataset, title in titles.items():
-        parts = [numbers[dataset].judge_all(part) for part in claim.parts]
+        parts = [numbers[dataset].judge_all(part, claim.fine_tuned) for part in claim.parts]
         by_dataset[dataset] = _quantified("all", [verdict for verdict, _ in parts])
         every = [judged for _, comparisons in parts for judged in comparisons]
         if all(judged.absent for judged in every):
             evidence.append(f"{title}: cannot tell, {'; '.join(dict.fromkeys(judged.found for judged in every))}.")
             continue
         counted.append(by_dataset[dataset])
-        counts = (f"{sum(judged.verdict == verdict for judged in every)} {word}" for verdict, word in _COUNTED.items())
-        evidence.append(f"{title}: {_plain(by_dataset[dataset])} (of {len(every)} comparisons {', '.join(counts)}).")
+        counts = Counter(judged.verdict for judged in every)
+        counted_words = ", ".join(
+            f"{counts[verdict]} {word}"
+            for verdict, word in _COUNTED.items()
+            if counts[verdict] or verdict != "not_measurable"
+        )
+        evidence.append(f"{title}: {plain(by_dataset[dataset])} (of {len(every)} comparisons {counted_words}).")
+        if why := dict.fromkeys(judged.reason for judged in every if judged.reason):
+            reasons[dataset] = list(why)
         evidence += [judged.sentence(title) for judged in every]
         entries += [_entry(judged, dataset) for judged in every]
         for part, (verdict, comparisons) in zip(claim.parts, parts, strict=True):
             if part.quantifier == "all" or verdict != "holds":  # of 'any' and 'most' some may lie on the other side
                 against += [f"{claim.id}: {judged.sentence(title)}" for judged in comparisons if judged.opposed]
-        implied = [numbers[dataset].judge(comparison) for comparison in claim.implied]
+        implied = [numbers[dataset].judge(comparison, claim.fine_tuned) for comparison in claim.implied]
         evidence += [f"Beyond the claim: {judged.sentence(title)}" for judged in implied if not judged.absent]
         against += [
             f"{claim.id}, the words behind it: {judged.sentence(title)}" for judged in implied if judged.opposed
         ]
     judgement = {
         "id": claim.id,
+        "section": claim.section,
+        "quote": claim.quote,
         "statement": claim.statement,
         "verdict": _quantified("all", counted) if counted else "cannot_tell",
         "by_dataset": by_dataset,
+        "not_measurable": reasons,
         "evidence": evidence,
         "ci": entries,
     }
@@ -253,7 +286,7 @@ def _indicators(numbers: dict[str, _Numbers]) -> list[dict]:
             line |= {"hr_at_5_rose": rise.verdict, "hr_at_5_change": _six(rise.difference)}
             for number in (1, 2):
                 says, _ = of_dataset.judge_all(indicator(number, experiment))
-                undecided = "cannot_tell" in (says, rise.verdict)
+                undecided = not {says, rise.verdict} <= {"holds", "fails"}
                 line |= {f"indicator_{number}": says}
                 line |= {f"indicator_{number}_right": None if undecided else says == rise.verdict}
             lines.append(line)
@@ -300,88 +333,3 @@ def judge_published(rows: pd.DataFrame, test_sizes: dict[str, int]) -> dict:
     judgement = judge(published_rows(rows, test_sizes), PUBLISHED)
     judgement["against"] += impossible_spreads(rows, PUBLISHED)
     return judgement
-
-
-# ------------------------------------------------------------------ for people
-
-PUBLISHED_NOTES = [
-    "Published means, to the decimals published. Intervals: normal approximation, as if experiments were independent. "
-    f"Tables 3 and 4: from the published standard deviations with n = {INSTANCES:,} instances. Table 1: n is the test "
-    "split, a score of 0 or 1 a question; F1, between 0 and 1, has at most that variance.",
-    "The initial retriever's HR@5 is Step1's, which leaves the retriever as it was. The tables have no row of "
-    "the initial reader's EM and F1, none of Atlas's and of perplexity distillation's EM, F1 and HR@5, none of "
-    "perplexity distillation on NQ, and no number of Appendix C.",
-]
-
-
-def measured_notes(labels: dict) -> list[str]:
-    """What a reader of measured verdicts must know."""
-    return [
-        f"Scale: {labels['scale']}. Seeds: {', '.join(map(str, labels['seeds']))}. "
-        f"{statistics.intervals_told(len(labels['seeds']))} Differences are paired.",
-        *not_paper_scale(labels["scale"]),
-    ]
-
-
-def claims_markdown(judgement: dict, labels: dict, title: str, notes: Sequence[str]) -> str:
-    """``claims.md``: verdicts, indicators, what is not borne out, and each claim's evidence as a table."""
-    datasets, titles = labels["datasets"], labels["experiments"]
-    claims = judgement["claims"]
-    verdicts = grid(
-        ("Claim", "Statement", "Verdict", *datasets.values()),
-        [
-            (
-                c["id"],
-                c["statement"],
-                f"**{_plain(c['verdict'])}**",
-                *(_plain(c["by_dataset"][name]) for name in datasets),
-            )
-            for c in claims
-        ],
-    )
-    good = {"holds": "good", "fails": "not good", "cannot_tell": "cannot tell"}
-    rose = {"holds": "rose", "fails": "fell", "cannot_tell": "cannot tell"}
-    right = {True: "yes", False: "no", None: "cannot tell"}
-    indicators = grid(
-        ("Reader of", "Dataset", "Indicator 1", "Right?", "Indicator 2", "Right?", "HR@5 of the retriever it taught"),
-        [
-            (
-                titles[row["experiment"]],
-                datasets[row["dataset"]],
-                good[row["indicator_1"]],
-                right[row["indicator_1_right"]],
-                good[row["indicator_2"]],
-                right[row["indicator_2_right"]],
-                f"{rose[row['hr_at_5_rose']]}"
-                + ("" if row["hr_at_5_change"] is None else f" ({row['hr_at_5_change']:+.3f})")
-                + ("" if row["retriever_of"] == row["experiment"] else f", in {titles[row['retriever_of']]}"),
-            )
-            for row in judgement["indicators"]
-        ],
-    )
-    against = "\n".join(f"- {sentence}" for sentence in judgement["against"]) or "Nothing."
-    evidence = "\n\n".join(_evidence(claim, datasets) for claim in claims)
-    body = (
-        f"{verdicts}\n\n## Indicators (RQ3)\n\n{indicators}\n\n## Not borne out\n\n"
-        f"Numbers that lie on the other side of what the words say, clearly or not.\n\n{against}\n\n"
-        f"## Evidence\n\n{evidence}\n\n## Notes"
-    )
-    return document(title, body, notes)
-
-
-def _evidence(claim: dict, datasets: dict[str, str]) -> str:
-    rows = [
-        (
-            datasets[e["dataset"]],
-            e["claimed"],
-            e["found"],
-            e["interval"].removeprefix("95 % interval "),
-            _plain(e["verdict"]),
-        )
-        for e in claim["ci"]
-    ]
-    table = grid(("Dataset", "Claimed", "Found", "95 % interval", "Verdict"), rows) + "\n\n" if rows else ""
-    rest = [
-        line for line in claim["evidence"] if "(of " in line or line.startswith("Beyond") or ": cannot tell, no" in line
-    ]
-    return f"### {claim['id']}: {_plain(claim['verdict'])}\n\n{table}" + "\n".join(f"- {line}" for line in rest)

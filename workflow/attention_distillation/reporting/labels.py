@@ -9,7 +9,7 @@ from ..settings import MAIN, Run
 
 BASELINE = "checkpoint"  # the initial models, trained on nothing
 STATISTICS = {"em": "EM", "f1": "F1", "hr_at_5": "HR@5", "attention": "attention", "spearman": "Spearman"}
-TARGETS = {"answer": "3", "question": "4"}
+TABLE_OF_TARGET = {"answer": "3", "question": "4"}
 """What tokens are near to, and the table of its numbers."""
 
 _PAPER_TITLES = {
@@ -74,7 +74,7 @@ class Quantity(NamedTuple):
     @property
     def table(self) -> str:
         """The table that has it; Appendix C's two are ``C.attention`` and ``C.spearman``."""
-        return f"C.{self.of}" if self.of else TARGETS.get(self.target, "1")
+        return f"C.{self.of}" if self.of else TABLE_OF_TARGET.get(self.target, "1")
 
     @property
     def digits(self) -> int:

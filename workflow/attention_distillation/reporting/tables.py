@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from ..analysis import statistics
-from ..analysis.token_analysis import TARGETS
 from ..files import InputError, read_jsonl, replacing
-from .labels import BASELINE
+from .labels import BASELINE, TABLE_OF_TARGET
+from .measurable import COUNTS, FEWEST_NEAR
 
 COLUMNS = (
     "table", "experiment", "dataset", "statistic", "target", "percentile", "mean", "std", "n", "ci_low", "ci_high",
@@ -30,7 +30,6 @@ _BOUNDS = {  # what a mean of each statistic can be; attention is no share in ev
     **dict.fromkeys(("spearman", "pearson"), (-1.0, 1.0)),
     "attention": (0.0, np.inf),
 }
-_TABLE_OF_TARGET = {"answer": "3", "question": "4"}
 
 Key = tuple[str, str, str, str, str, str]
 
@@ -172,15 +171,15 @@ def unit_measures(units: pd.DataFrame, percentiles: Sequence[int], replicates: i
         for percentile in percentiles:
             for statistic in ("attention", "spearman"):
                 values = {}
-                for target in TARGETS:
+                for target in TABLE_OF_TARGET:
                     total, squares, count = grid.sums(f"{statistic}_{target}_{percentile}")
                     values[target] = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
                     for index, experiment in enumerate(grid.experiments):
                         mean, std = statistics.mean_and_spread(resampling, total[index], squares[index], count[index])
-                        key = (_TABLE_OF_TARGET[target], experiment, dataset, statistic, target, str(percentile))
+                        key = (TABLE_OF_TARGET[target], experiment, dataset, statistic, target, str(percentile))
                         found[key] = Measure(mean, std.value, int(count[index].sum()), std)
                 for index, experiment in enumerate(grid.experiments):
-                    x, y = (values[target][index] for target in TARGETS)
+                    x, y = (values[target][index] for target in TABLE_OF_TARGET)
                     correlation = statistics.pearson(resampling, x, y)
                     key = (f"C.{statistic}", experiment, dataset, "pearson", "", str(percentile))
                     pairs = int((~(np.isnan(x) | np.isnan(y))).sum())
@@ -229,31 +228,34 @@ def as_rows(measures: dict[Key, Measure]) -> pd.DataFrame:
     return pd.DataFrame([measure.row(key) for key, measure in measures.items()], columns=list(COLUMNS))
 
 
-def by_table(rows: pd.DataFrame, undefined: pd.DataFrame, decoder_only: Sequence[str]) -> dict[str, pd.DataFrame]:
+def by_table(rows: pd.DataFrame, counts: pd.DataFrame, decoder_only: Sequence[str]) -> dict[str, pd.DataFrame]:
     """The rows of each table file: table1 to table4, appendix_c.
 
-    Table 2 is the means of Tables 3 and 4 once more, of decoder-only readers; 3 and 4 end with their undefined units.
+    Table 2 is the means of Tables 3 and 4 once more, of decoder-only readers; 3 and 4 end with counts of units.
     """
     parts = {f"table{number}": rows[rows["table"] == number] for number in "134"}
     means = pd.concat([parts["table3"], parts["table4"]])
     parts["table2"] = means[means["experiment"].isin(decoder_only)].assign(table="2", std=np.nan)
     for number in "34":
-        of_table = undefined[undefined["table"] == number]
+        of_table = counts[counts["table"] == number]
         parts[f"table{number}"] = pd.concat([parts[f"table{number}"], of_table], ignore_index=True)
     parts["appendix_c"] = rows[rows["table"].str.startswith("C.")]
     return parts
 
 
-def undefined_rows(units: pd.DataFrame, percentiles: Sequence[int]) -> pd.DataFrame:
-    """Rows ``spearman_undefined``: in ``mean`` how many of the ``n`` units with a target have no Spearman value."""
+def unit_count_rows(units: pd.DataFrame, percentiles: Sequence[int]) -> pd.DataFrame:
+    """Rows of ``COUNTS``: in ``mean`` how many of the ``n`` units with a target have no Spearman value, and how
+    many have too few near tokens for a value that says much (module ``measurable``)."""
     rows = []
     for (dataset, experiment), part in units.groupby(["dataset", "experiment"], sort=False):
-        for target in TARGETS:
+        for target in TABLE_OF_TARGET:
             for percentile in percentiles:
-                asked = part[f"nearest_{target}_{percentile}"] > 0
-                undefined = float((asked & part[f"spearman_{target}_{percentile}"].isna()).sum())
-                key = (_TABLE_OF_TARGET[target], experiment, dataset, "spearman_undefined", target, str(percentile))
-                rows.append((*key, undefined, np.nan, int(asked.sum()), np.nan, np.nan))
+                near = part[f"nearest_{target}_{percentile}"]
+                undefined = (near > 0) & part[f"spearman_{target}_{percentile}"].isna()
+                few = (near > 0) & (near < FEWEST_NEAR)
+                for statistic, counted in zip(COUNTS, (undefined, few), strict=True):
+                    key = (TABLE_OF_TARGET[target], experiment, dataset, statistic, target, str(percentile))
+                    rows.append((*key, float(counted.sum()), np.nan, int((near > 0).sum()), np.nan, np.nan))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -300,7 +302,7 @@ def compare_rows(measured: pd.DataFrame, published: pd.DataFrame, k: int = 5) ->
     Returns:
         the measured columns and ``published_mean, published_std, difference`` (measured minus published).
     """
-    ours = measured[measured["table"].isin(["1", "3", "4"]) & (measured["statistic"] != "spearman_undefined")]
+    ours = measured[measured["table"].isin(["1", "3", "4"]) & ~measured["statistic"].isin(COUNTS)]
     theirs = published.rename(columns={"mean": "published_mean", "std": "published_std"})
     datasets = set(ours["dataset"])
     theirs = theirs[theirs["dataset"].isin(datasets)] if datasets else theirs

@@ -17,6 +17,7 @@ from ..analysis.statistics import intervals_told
 from ..files import replacing
 from ..provenance import digest
 from .labels import STATISTICS, measure, named, with_k
+from .measurable import COUNTS
 
 NOT_RUN = "not run"
 
@@ -383,7 +384,7 @@ def footer(labels: dict, rows: pd.DataFrame, origins: dict[str, dict], replicate
     """
     scale, seeds = labels["scale"], ", ".join(map(str, labels["seeds"]))
     every = list(origins.values())
-    counted = rows[rows["statistic"] != "spearman_undefined"]
+    counted = rows[~rows["statistic"].isin(COUNTS)]
     kind = str(counted["table"].iloc[0])[:1] if len(counted) else ""
     units = "units (retrieved passages of instances) where defined"
     what = {"1": "(questions × seeds)", "S": "(questions × seeds)", "C": "(instances × seeds)"}.get(kind, units)
