@@ -30,7 +30,7 @@ def run(script: str, arguments: str) -> str:
     return done.stdout
 
 
-ELSEWHERE = {"gpu.py", "true_shapes.py", "eager_signal.py"}  # in test files of their own
+ELSEWHERE = {"gpu.py", "true_shapes.py", "eager_signal.py", "units.py", "units_dump.py"}  # in test files of their own
 
 
 def test_every_benchmark_is_tried():

@@ -164,8 +164,9 @@ def test_a_dump_keeps_its_schema_and_tells_undefined_as_null(tmp_path):
     columns = {
         "instance": np.array([3, 3], np.int32), "passage": np.array([0, 0], np.int8),
         "passage_row": np.array([7, 7]), "token": np.array([0, 1], np.int16), "token_text": ["a", "b"],
-        "attention": np.array([0.5, 0.25], np.float32), "similarity_answer": np.array([1.0, 0.5], np.float32),
-        "similarity_question": np.array([np.nan, np.nan], np.float32), "segment": ["title", "text"],
+        "attention": np.array([0.5, 0.25], np.float32),
+        "similarity_answer": np.array([[1.0, 0.2], [0.5, 0.1]], np.float32),
+        "similarity_question": np.zeros((2, 0), np.float32), "segment": ["title", "text"],
         "answer_bearing": np.array([True, True]),
     }  # fmt: skip
     path = tmp_path / "attention.parquet"
@@ -173,6 +174,7 @@ def test_a_dump_keeps_its_schema_and_tells_undefined_as_null(tmp_path):
     table = pq.read_table(path)
     assert table.schema.remove_metadata() == records.dump_schema() and len(table) == 500
     assert table["similarity_question"].null_count == 500 and table["similarity_answer"].null_count == 0
+    assert table["similarity_answer"][1].as_py() == pytest.approx([0.5, 0.1])
     assert json.loads(table.schema.metadata[b"provenance"]) == {"seed": 1}
     records.write_dump(path, [], {})
     assert len(pq.read_table(path)) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import numpy as np
@@ -15,24 +16,16 @@ from scipy import stats
 
 from attention_distillation.analysis import token_analysis as ta
 from attention_distillation.files import InputError
+from attention_distillation.settings import Analysis
 
 # ------------------------------------------------------------------ similarity
 
 
-def test_similarity_is_the_cosine_to_the_nearest_target_token():
+def test_cosines_are_of_every_token_with_every_target_token():
     tokens, targets = np.array([[1.0, 0], [0, 2], [1, 1]]), np.array([[3.0, 0], [0, -1]])
-    assert ta.similarity(tokens, targets) == pytest.approx([1, 0, np.sqrt(0.5)])
-    assert ta.similarity(tokens, targets, "mean") == pytest.approx([0.5, -0.5, 0])
-
-
-def test_similarity_without_target_is_undefined_and_a_zero_row_is_like_nothing():
-    assert np.isnan(ta.similarity(np.ones((2, 3)), np.empty((0, 3)))).all()
-    assert ta.similarity(np.zeros((1, 3)), np.ones((1, 3))) == [0]
-
-
-def test_similarity_refuses_an_unknown_reduction():
-    with pytest.raises(InputError, match="neither 'max' nor 'mean'"):
-        ta.similarity(np.ones((1, 2)), np.ones((1, 2)), "median")
+    assert ta.cosines(tokens, targets) == pytest.approx(np.array([[1, 0], [0, -1], [0.5**0.5, -(0.5**0.5)]]))
+    assert ta.cosines(np.ones((2, 3)), np.empty((0, 3))).shape == (2, 0)
+    assert ta.cosines(np.zeros((1, 3)), np.ones((1, 3))) == [[0]]  # a zero row is like nothing
 
 
 # ------------------------------------------------------------------ nouns
@@ -75,29 +68,60 @@ def test_a_missing_tagger_is_told_with_its_remedy(kind, folder, words):
 # ------------------------------------------------------------------ units
 
 
-def naive(unit: pd.DataFrame, target: str, percentile: int) -> tuple[float, float, int]:
-    similar = unit[f"similarity_{target}"].to_numpy(dtype=np.float64)
-    if np.isnan(similar).all():
-        return np.nan, np.nan, 0
+DEFAULT = ta.Reading()
+
+
+def naive(unit: pd.DataFrame, target: str, percentile: int, reading: ta.Reading) -> tuple[float, float, int]:
+    """One unit by loops: mean attention, Spearman's correlation and number of the near tokens."""
     attention = unit["attention"].to_numpy(dtype=np.float64)
-    near = similar >= np.percentile(similar, percentile)
-    x, y = attention[near], similar[near]
-    defined = near.sum() >= 3 and len(set(x)) > 1 and len(set(y)) > 1
-    rho = stats.spearmanr(x, y).statistic if defined else np.nan
-    return (attention / attention.sum())[near].mean(), rho, int(near.sum())
+    whole = {"share": attention.sum(), "largest": attention.max(), "raw": 1.0}.get(reading.attention)
+    if whole is None:
+        whole = unit.groupby("passage")["attention"].transform(lambda values: values.astype(np.float64).sum())
+    weight = np.asarray(attention / whole)
+    lists = list(unit[f"similarity_{target}"])
+    if lists[0] is None:
+        return np.nan, np.nan, 0
+    cosines = np.array([list(row) for row in lists], dtype=np.float64)
+    columns = {"max": cosines.max(axis=1)[:, None], "mean": cosines.mean(axis=1)[:, None], "each": cosines}
+    x, y = [], []
+    for similar in columns[reading.similarity].T:
+        near = similar >= np.percentile(similar, percentile)
+        x += weight[near].tolist()
+        y += similar[near].tolist()
+    defined = len(x) >= 3 and len(set(x)) > 1 and len(set(y)) > 1
+    return np.mean(x), stats.spearmanr(x, y).statistic if defined else np.nan, len(x)
 
 
-def check(frame: pd.DataFrame) -> None:
-    units = ta.analyse_units(frame)
-    groups = dict(tuple(frame.groupby(["instance", "passage"])))
-    assert list(zip(units["instance"], units["passage"], strict=True)) == sorted(groups)
-    for row in units.itertuples():
+def check(frame: pd.DataFrame, reading: ta.Reading = DEFAULT) -> None:
+    units = ta.analyse_units(frame, reading)
+    by_passage = dict(tuple(frame.groupby(["instance", "passage"])))
+    assert list(zip(units["instance"], units["passage"], strict=True)) == sorted(by_passage)
+    units = units.set_index(["instance", "passage"])
+    for key, part in by_passage.items():
+        assert units["mass"][key] == pytest.approx(part["attention"].astype(np.float64).sum())
+    if reading.unit == "question":
+        groups = {(number, part["passage"].min()): part for number, part in frame.groupby("instance")}
+        others = units.drop(index=list(groups))
+        assert others.filter(regex="^(attention|spearman)").isna().all(axis=None)
+        assert (others.filter(regex="^nearest") == 0).all(axis=None)
+    else:
+        groups = by_passage
+    for key, part in groups.items():
         for target in ta.TARGETS:
             for percentile in ta.PERCENTILES:
-                mean, rho, count = naive(groups[row.instance, row.passage], target, percentile)
-                assert getattr(row, f"nearest_{target}_{percentile}") == count
-                assert getattr(row, f"attention_{target}_{percentile}") == pytest.approx(mean, rel=1e-12, nan_ok=True)
-                assert getattr(row, f"spearman_{target}_{percentile}") == pytest.approx(rho, abs=1e-12, nan_ok=True)
+                mean, rho, count = naive(part.sort_values("passage", kind="stable"), target, percentile, reading)
+                name = f"{target}_{percentile}"
+                assert units[f"nearest_{name}"][key] == count
+                assert units[f"attention_{name}"][key] == pytest.approx(mean, rel=1e-12, nan_ok=True)
+                assert units[f"spearman_{name}"][key] == pytest.approx(rho, abs=1e-9, nan_ok=True)
+
+
+READINGS = [ta.Reading(*words) for words in itertools.product(*ta.READINGS.values())]
+
+
+@st.composite
+def readings(draw):
+    return draw(st.sampled_from(READINGS))
 
 
 def test_units_agree_with_scipy_and_numpy_one_by_one():
@@ -113,29 +137,40 @@ def test_rows_in_any_order_give_the_same_units():
 
 @st.composite
 def dumps(draw):
-    """Few distinct values, so that ties are everywhere; units of 1 to 60 tokens; some questions without nouns."""
+    """Few distinct values, so that ties are everywhere; passages of 1 to 60 tokens; some questions without nouns."""
     rows = []
     for instance in range(draw(st.integers(1, 4))):
-        noun = draw(st.booleans())
+        answer, noun = draw(st.integers(1, 3)), draw(st.integers(0, 2))
         for passage in range(draw(st.integers(1, 3))):
             size = draw(st.integers(1, 60))
             levels = draw(st.integers(1, 6))
             generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-            values = generator.integers(1, levels + 1, (3, size)) / np.float32(7)
-            for token in range(size):
-                rows.append((instance, passage, *values[:2, token], values[2, token] if noun else np.nan))
+            values = (generator.integers(1, levels + 1, (1 + answer + noun, size)) / 7).astype(np.float32)
+            for attention, *cosines in values.T:
+                rows.append((instance, passage, attention, cosines[:answer], cosines[answer:] or None))
     columns = ["instance", "passage", "attention", "similarity_answer", "similarity_question"]
-    return (
-        pd.DataFrame(rows, columns=columns)
-        .astype({name: np.float32 for name in columns[2:]} | {"instance": np.int32, "passage": np.int8})
-        .assign(answer_bearing=False)
-    )
+    frame = pd.DataFrame(rows, columns=columns).assign(answer_bearing=False)
+    return frame.astype({"attention": np.float32, "instance": np.int32, "passage": np.int8})
 
 
-@settings(max_examples=60, deadline=None)
-@given(dumps())
-def test_units_with_ties_agree_with_scipy_and_numpy(frame):
-    check(frame)
+@settings(max_examples=150, deadline=None)
+@given(dumps(), readings())
+def test_units_with_ties_agree_with_scipy_and_numpy_in_every_reading(frame, reading):
+    check(frame, reading)
+
+
+def test_the_first_words_are_the_defaults_of_the_settings():
+    default = ta.Reading(**{key: words[0] for key, words in ta.READINGS.items()})
+    assert default == ta.Reading() == ta.Reading(**Analysis().reading)
+    for key, words in ta.READINGS.items():
+        for word in words:
+            assert getattr(Analysis(**{key: word}), key) == word
+
+
+def test_an_unknown_word_is_refused():
+    frame = synthetic.dump_table(np.random.default_rng(2), synthetic.EFFECTS["step1"], 1).to_pandas()
+    with pytest.raises(InputError, match="analysis.unit: 'token' is none of passage, question"):
+        ta.analyse_units(frame, ta.Reading(unit="token"))
 
 
 def test_attention_is_relative_to_the_unit_and_its_mass_is_the_sum():
@@ -155,7 +190,8 @@ def test_spearman_needs_three_tokens_that_differ():
     frame = pd.DataFrame(
         {
             "instance": 0, "passage": [0] * 2 + [1] * 40, "attention": [1.0, 2] + [1.0] * 40,
-            "similarity_answer": [0.1, 0.2] + list(np.linspace(0, 1, 40)), "similarity_question": np.nan,
+            "similarity_answer": [[cosine] for cosine in (0.1, 0.2, *np.linspace(0, 1, 40))],
+            "similarity_question": None,
             "answer_bearing": True,
         }
     )  # fmt: skip
@@ -179,14 +215,15 @@ def test_a_million_tokens_take_seconds():
             "instance": np.repeat(np.arange(size // 500), 500).astype(np.int32),
             "passage": np.tile(np.repeat(np.arange(5), 100), size // 500).astype(np.int8),
             "attention": generator.random(size, dtype=np.float32),
-            "similarity_answer": generator.random(size, dtype=np.float32),
-            "similarity_question": generator.random(size, dtype=np.float32),
+            "similarity_answer": list(generator.random((size, 3), dtype=np.float32)),
+            "similarity_question": list(generator.random((size, 2), dtype=np.float32)),
             "answer_bearing": np.arange(size) % 500 < 100,
         }
     )
-    start = time.process_time()
-    assert len(ta.analyse_units(frame)) == size // 100
-    assert time.process_time() - start < 10
+    for reading in (ta.Reading(), ta.Reading("question", "each")):
+        start = time.process_time()
+        assert len(ta.analyse_units(frame, reading)) == size // 100
+        assert time.process_time() - start < 20
 
 
 # ------------------------------------------------------------------ files

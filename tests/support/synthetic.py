@@ -51,6 +51,7 @@ def labels(datasets=("nq", "triviaqa"), seeds=(0,), scale="miniature") -> dict:
         "datasets": {name: DATASET_TITLES.get(name, name.title()) for name in datasets},
         "decoder_only": ["checkpoint", "off_the_shelf", "step1", "step2"],
         "k": 5,
+        "reading": {"unit": "passage", "similarity": "max", "attention": "share"},
     }
 
 
@@ -72,12 +73,18 @@ def dump_table(generator, effect: Effect, instances: int, passages: int = 5, tok
         token,
         np.full(size, "word"),
         attention,
-        answer,
-        pa.array(question.astype(np.float32), mask=~nouns),
+        [[cosine] for cosine in answer],
+        [[cosine] if noun else None for cosine, noun in zip(question, nouns, strict=True)],
         np.where(token < 3, "title", "text"),
         passage == instance % passages,
     ]
-    return pa.table([pa.array(c).cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+    return pa.table(
+        [
+            pa.array(c, f.type) if isinstance(c, list) else pa.array(c).cast(f.type)
+            for c, f in zip(columns, schema, strict=True)
+        ],
+        schema=schema,
+    )
 
 
 def make(

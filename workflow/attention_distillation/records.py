@@ -128,8 +128,8 @@ def dump_schema():
             ("token", pa.int16()),
             ("token_text", pa.string()),
             ("attention", pa.float32()),
-            ("similarity_answer", pa.float32()),
-            ("similarity_question", pa.float32()),
+            ("similarity_answer", pa.list_(pa.float32())),
+            ("similarity_question", pa.list_(pa.float32())),
             ("segment", pa.string()),
             ("answer_bearing", pa.bool_()),
         ]
@@ -137,7 +137,10 @@ def dump_schema():
 
 
 def write_dump(path: str | Path, instances: Iterable[dict], facts: dict) -> None:
-    """Write token records, an instance's columns at a time; NaN similarities become null, ``facts`` metadata."""
+    """Write token records, an instance's columns at a time, with ``facts`` as metadata.
+
+    Similarities come as (T, M) arrays, a column for each of the target's M tokens; where M is 0 they become null.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -150,8 +153,13 @@ def write_dump(path: str | Path, instances: Iterable[dict], facts: dict) -> None
                 writer.write_table(pa.concat_tables(waiting).combine_chunks())
                 waiting.clear()
 
+        def plain(values):
+            if getattr(values, "ndim", 1) == 1:
+                return values
+            return list(values) if values.shape[1] else [None] * len(values)
+
         for columns in instances:
-            arrays = [pa.array(columns[f.name], f.type, from_pandas=True) for f in schema]
+            arrays = [pa.array(plain(columns[f.name]), f.type, from_pandas=True) for f in schema]
             waiting.append(pa.Table.from_arrays(arrays, schema=schema))
             if len(waiting) == 200:
                 flush()

@@ -12,7 +12,7 @@ REFERENCE = "workflow/reference"
 
 
 rule analyse_tokens:
-    """Reduce every attention dump to a row per retrieved passage: attention to near tokens, Spearman's correlation."""
+    """Reduce every attention dump to a row per passage, read as `analysis` says: near tokens' attention, Spearman."""
     input:
         dumps=run_files("attention.parquet"),
     output:
@@ -25,6 +25,7 @@ rule analyse_tokens:
         "../../envs/cpu.yaml"
     threads: 1
     params:
+        reading=SCALE.analysis.reading,
         code=code("analyse_tokens"),
     script:
         "../scripts/analyse_tokens.py"

@@ -131,10 +131,8 @@ def dump(
                 "token": _places(passage[number, own]),
                 "token_text": np.asarray(reader.tokenizer.convert_ids_to_tokens(tokens.tolist()), dtype=object),
                 "attention": values[number, own].astype(np.float32),
-                "similarity_answer": _similarity(
-                    reader, table, tokens, _token_ids(reader, answers[number]), analysis.similarity
-                ),
-                "similarity_question": _similarity(reader, table, tokens, nouns, analysis.similarity),
+                "similarity_answer": _similarity(table, tokens, _token_ids(reader, answers[number])),
+                "similarity_question": _similarity(table, tokens, nouns),
                 "segment": np.asarray([SEGMENT_NAMES[kind] for kind in segment[number, own]], dtype=object),
                 "answer_bearing": bears[passage[number, own]],
             }  # fmt: skip
@@ -160,9 +158,7 @@ def _noun_ids(reader: Reader, question: str, spans: list[tuple[int, int]]) -> li
     ]
 
 
-def _similarity(reader: Reader, table: np.ndarray, tokens: np.ndarray, targets: list[int], how: str) -> np.ndarray:
-    """Similarity of tokens to targets by the reader's input embeddings; NaN where there is no target."""
-    if not targets or not len(tokens):
-        return np.full(len(tokens), np.nan, dtype=np.float32)
+def _similarity(table: np.ndarray, tokens: np.ndarray, targets: list[int]) -> np.ndarray:
+    """(T, M) similarity of tokens to target tokens, by the reader's input embeddings."""
     unique, places = np.unique(tokens, return_inverse=True)
-    return token_analysis.similarity(table[unique], table[targets], how).astype(np.float32)[places]
+    return token_analysis.cosines(table[unique], table[targets]).astype(np.float32)[places]

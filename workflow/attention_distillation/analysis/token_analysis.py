@@ -1,13 +1,15 @@
 """Which tokens of a passage the reader attends to: similarity to a target, nearest tokens, Spearman (Tables 2 to 4).
 
-A *dump* (``attention.parquet``) has a row per token; a *unit* is one retrieved passage of one instance, and
-``units.parquet`` has a row per unit of every run. Both formats are read here, and units are written here.
+A *dump* (``attention.parquet``) has a row per token; a *unit* is what tokens are ranked and attention is averaged in:
+one retrieved passage of one question, or all of them together. ``units.parquet`` has a row per retrieved passage of
+every run. Both formats are read here, and units are written here.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -18,38 +20,35 @@ from ..files import InputError, replacing
 
 TARGETS = ("answer", "question")
 PERCENTILES = (90, 95)
+READINGS = {
+    "unit": ("passage", "question"),
+    "similarity": ("max", "mean", "each"),
+    "attention": ("share", "passage_share", "largest", "raw"),
+}
+"""The words of a :class:`Reading`, the default first."""
 _DUMP = ("instance", "passage", "attention", "similarity_answer", "similarity_question", "answer_bearing")
 
 
 # ------------------------------------------------------------------ targets
 
 
-def similarity(tokens: np.ndarray, targets: np.ndarray, reduce: str = "max") -> np.ndarray:
-    """Cosine similarity of each token to a target of several tokens (section 3.2, RQ2).
+def cosines(tokens: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Cosine similarity of each token to each token of a target (section 3.2, RQ2).
 
     Args:
         tokens: (T, d) rows of the reader's input embedding matrix for a passage's tokens.
         targets: (M, d) rows for the target's tokens: the answer's, or those of the question's nouns.
-        reduce: ``max`` or ``mean`` over the M target tokens.
 
     Returns:
-        (T,) float64 in [-1, 1]; all NaN where M is 0. A row of zeros has similarity 0 to everything.
-
-    Raises:
-        InputError: ``reduce`` is neither.
+        (T, M) float64 in [-1, 1]. A row of zeros has similarity 0 to everything.
     """
-    if reduce not in ("max", "mean"):
-        raise InputError(f"analysis.similarity: '{reduce}' is neither 'max' nor 'mean'.")
-    tokens, targets = np.asarray(tokens, dtype=np.float64), np.asarray(targets, dtype=np.float64)
-    if not len(targets):
-        return np.full(len(tokens), np.nan)
 
     def unit_length(rows: np.ndarray) -> np.ndarray:
+        rows = np.asarray(rows, dtype=np.float64)
         norms = np.linalg.norm(rows, axis=-1, keepdims=True)
         return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
 
-    cosines = np.clip(unit_length(tokens) @ unit_length(targets).T, -1.0, 1.0)
-    return cosines.max(axis=1) if reduce == "max" else cosines.mean(axis=1)
+    return np.clip(unit_length(tokens) @ unit_length(targets).T, -1.0, 1.0)
 
 
 @cache
@@ -144,48 +143,99 @@ def _thresholds(ordered: np.ndarray, starts: np.ndarray, size: np.ndarray, perce
     return np.where(share >= 0.5, high - step * (1 - share), low + step * share)
 
 
-def analyse_units(frame: pd.DataFrame, percentiles: Sequence[int] = PERCENTILES) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Reading:
+    """How section 3.2 is read where it leaves a choice; the words are those of :class:`settings.Analysis`."""
+
+    unit: str = "passage"
+    similarity: str = "max"
+    attention: str = "share"
+
+
+def _rows(lists: pd.Series, how: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Similarities as rows: (token's number, target token's number, value).
+
+    One row a token, the largest or the mean over the target's tokens, all under target token 0; with ``each`` a row for
+    every pair. Tokens without a target have none.
+    """
+    values = [() if one is None else one for one in lists]
+    size = np.fromiter(map(len, values), dtype=np.int64, count=len(values))
+    token = np.repeat(np.arange(len(values)), size)
+    flat = np.concatenate(values).astype(np.float64) if size.any() else np.zeros(0)
+    starts, has = np.cumsum(size) - size, np.flatnonzero(size)
+    if how == "each":
+        return token, np.arange(len(token)) - starts[token], flat
+    reduced = np.maximum.reduceat(flat, starts[has]) if len(has) else flat
+    if how == "mean" and len(has):
+        reduced = np.add.reduceat(flat, starts[has]) / size[has]
+    return has, np.zeros(len(has), dtype=np.int64), reduced
+
+
+def analyse_units(
+    frame: pd.DataFrame, reading: Reading = Reading(), percentiles: Sequence[int] = PERCENTILES
+) -> pd.DataFrame:
     """Mean attention to, and Spearman's correlation over, the tokens nearest to each target (section 3.2).
 
-    In each unit attention is normalised to sum 1 over the passage's tokens; a token is *near* where its similarity
-    is at or above the unit's percentile. Spearman correlates attention and similarity over the near tokens.
+    A token is *near* where its similarity to the target is at or above the unit's percentile: the largest or the mean
+    cosine over the target's tokens, or with ``each`` the cosine to any one of them, by that one's own percentile (a
+    token near to two of them counts twice). Spearman correlates attention and similarity over the near tokens.
 
     Args:
-        frame: one dump, rows in any order: ``instance, passage, attention, similarity_answer,
-            similarity_question`` (NaN where the question has no noun), ``answer_bearing``.
+        frame: one dump, rows in any order: ``instance, passage, attention, similarity_answer, similarity_question`` (a
+            cosine for each target token; None where the question has no noun), ``answer_bearing``.
+        reading: the unit (a ``passage``, or the passages of a ``question`` together), the similarity (``max``,
+            ``mean``, ``each``) and what attention is divided by: ``share`` the unit's sum, ``passage_share`` the
+            passage's sum, ``largest`` the unit's largest, ``raw`` nothing.
         percentiles: those of similarity, 0 to 100.
 
     Returns:
-        A row per unit: ``instance, passage, mass`` (S_i, the sum of its attention), ``answer_bearing``, and for each
-        target and percentile ``attention_<t>_<p>`` (0 to 1; NaN without a target), ``spearman_<t>_<p>`` (NaN where
-        undefined: constant, or under 3 near tokens) and ``nearest_<t>_<p>`` (how many near tokens).
+        A row per passage: ``instance, passage, mass`` (S_i, the sum of its attention), ``answer_bearing``, and for each
+        target and percentile ``attention_<t>_<p>`` (NaN without a target), ``spearman_<t>_<p>`` (NaN where undefined:
+        constant, or under 3 near tokens) and ``nearest_<t>_<p>`` (how many near tokens). Where the unit is a question
+        its numbers stand in its first passage's row, and the others have NaN and 0.
+
+    Raises:
+        InputError: a word of the reading is none of these.
     """
+    for key, words in READINGS.items():
+        if getattr(reading, key) not in words:
+            raise InputError(f"analysis.{key}: '{getattr(reading, key)}' is none of {', '.join(words)}.")
     frame = frame.iloc[np.lexsort((frame["passage"], frame["instance"]))]
-    instance, passage = frame["instance"].to_numpy(), frame["passage"].to_numpy()
-    first = np.ones(len(frame), dtype=bool)
-    first[1:] = (instance[1:] != instance[:-1]) | (passage[1:] != passage[:-1])
-    unit, units = np.cumsum(first) - 1, int(first.sum())
+    instance, number = frame["instance"].to_numpy(), frame["passage"].to_numpy()
+    new_question = np.r_[True, instance[1:] != instance[:-1]][: len(frame)]
+    first = new_question | np.r_[True, number[1:] != number[:-1]][: len(frame)]
+    passage, passages = np.cumsum(first) - 1, int(first.sum())
+    # a unit has the number of its first passage
+    unit = passage if reading.unit == "passage" else passage[np.flatnonzero(new_question)[np.cumsum(new_question) - 1]]
     raw = frame["attention"].to_numpy(dtype=np.float64)
-    mass = np.bincount(unit, raw, minlength=units)
-    share = np.divide(raw, mass[unit], out=np.full(len(raw), np.nan), where=mass[unit] > 0)
-    result = {"instance": instance[first], "passage": passage[first], "mass": mass}
+    mass = np.bincount(passage, raw, minlength=passages)
+    whole = {"share": np.bincount(unit, raw, minlength=passages)[unit], "passage_share": mass[passage]}
+    if reading.attention == "largest":
+        whole["largest"] = np.zeros(passages)
+        np.maximum.at(whole["largest"], unit, raw)
+        whole["largest"] = whole["largest"][unit]
+    below = whole.get(reading.attention, np.ones(len(raw)))
+    weight = np.divide(raw, below, out=np.full(len(raw), np.nan), where=below > 0)
+    result = {"instance": instance[first], "passage": number[first], "mass": mass}
     result["answer_bearing"] = frame["answer_bearing"].to_numpy(dtype=bool)[first]
     for target in TARGETS:
-        similar = frame[f"similarity_{target}"].to_numpy(dtype=np.float64)
-        has = ~np.isnan(similar)
-        group, near_to = unit[has], similar[has]
-        size = np.bincount(group, minlength=units)
+        token, place, near_to = _rows(frame[f"similarity_{target}"], reading.similarity)
+        group = unit[token] * (place.max(initial=0) + 1) + place  # whose percentile it is held against
+        size = np.bincount(group)
         ordered = near_to[np.lexsort((near_to, group))]
         for percentile in percentiles:
             threshold = _thresholds(ordered, np.cumsum(size) - size, size, percentile)
-            near = near_to >= threshold[group]
-            members = group[near]
-            count = np.bincount(members, minlength=units)
-            mean = np.bincount(members, share[has][near], minlength=units)
+            near = token[near_to >= threshold[group]]
+            similar = near_to[near_to >= threshold[group]]
+            members = unit[near]
+            count = np.bincount(members, minlength=passages)
+            mean = np.bincount(members, weight[near], minlength=passages)
             name = f"{target}_{percentile}"
-            result[f"attention_{name}"] = np.divide(mean, count, out=np.full(units, np.nan), where=count > 0)
-            # ranks are taken of a_t itself: dividing by the unit's sum could make two values equal
-            result[f"spearman_{name}"] = _spearman(raw[has][near], near_to[near], members, count)
+            result[f"attention_{name}"] = np.divide(mean, count, out=np.full(passages, np.nan), where=count > 0)
+            # ranks are taken of a_t itself, but where passages of different sums are ranked together: dividing by a
+            # unit's own sum could only make two values equal
+            ranked = weight if reading.attention == "passage_share" and reading.unit == "question" else raw
+            result[f"spearman_{name}"] = _spearman(ranked[near], similar, members, count)
             result[f"nearest_{name}"] = count.astype(np.int32)
     return pd.DataFrame(result)
 

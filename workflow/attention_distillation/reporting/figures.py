@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from ..files import InputError, read_jsonl, replacing
-from .labels import STATISTICS, with_k
+from .labels import STATISTICS, UNITS, with_k
 from .measurable import COUNTS, reader_note, spearman_note
 from .tables import run_of
 
@@ -256,7 +256,7 @@ def histograms(name: str, units: pd.DataFrame, rows: pd.DataFrame, labels: dict,
         top = _headline(
             figure,
             f"Figure {number}. Attention to {target}-related tokens, {labels['datasets'][datasets[place]]}",
-            f"Units: retrieved passages of {instances:,} instances; {_seeds(part['seed'].nunique())}. "
+            f"Units: {UNITS[labels['reading']['unit']]}; {instances:,} instances; {_seeds(part['seed'].nunique())}. "
             f"Scale: {labels['scale']}. Above: mean (dot) and middle half of the units (line).",
             *spearman_note(near),
             *reader_note(here, labels["experiments"]),

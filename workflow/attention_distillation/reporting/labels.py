@@ -11,6 +11,7 @@ BASELINE = "checkpoint"  # the initial models, trained on nothing
 STATISTICS = {"em": "EM", "f1": "F1", "hr_at_5": "HR@5", "attention": "attention", "spearman": "Spearman"}
 TABLE_OF_TARGET = {"answer": "3", "question": "4"}
 """What tokens are near to, and the table of its numbers."""
+UNITS = {"passage": "retrieved passages of instances", "question": "instances, their passages together"}
 
 _PAPER_TITLES = {
     "checkpoint": "Off-the-shelf Checkpoint",
@@ -27,6 +28,7 @@ PUBLISHED = {
     "datasets": {"nq": "NQ", "triviaqa": "TriviaQA"},
     "decoder_only": list(MAIN[:4]),
     "k": 5,
+    "reading": {},
 }
 
 
@@ -36,7 +38,7 @@ def labels(run: Run) -> dict:
     Returns:
         ``scale`` its name, ``seeds``, ``experiments`` and ``datasets`` (name to title, in the order to show; the
         paper's experiments are there even where the run leaves them out, to be told as not run), ``decoder_only``
-        (names of experiments) and ``k`` (passages a question).
+        (names of experiments), ``k`` (passages a question), ``reading`` (the analysis: unit, similarity, attention).
     """
     known = run.scale.experiments
 
@@ -51,6 +53,7 @@ def labels(run: Run) -> dict:
         "datasets": {name: run.scale.datasets[name].title for name in run.datasets},
         "decoder_only": [name for name in shown if decoder_only(name)],
         "k": run.scale.retrieval.k,
+        "reading": run.scale.analysis.reading,
     }
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from ..analysis.statistics import intervals_told
 from ..files import replacing
 from ..provenance import digest
-from .labels import STATISTICS, measure, named, with_k
+from .labels import STATISTICS, UNITS, measure, named, with_k
 from .measurable import COUNTS
 
 NOT_RUN = "not run"
@@ -386,7 +386,8 @@ def footer(labels: dict, rows: pd.DataFrame, origins: dict[str, dict], replicate
     every = list(origins.values())
     counted = rows[~rows["statistic"].isin(COUNTS)]
     kind = str(counted["table"].iloc[0])[:1] if len(counted) else ""
-    units = "units (retrieved passages of instances) where defined"
+    reading = labels["reading"]
+    units = f"units ({UNITS[reading['unit']]}) where defined"
     what = {"1": "(questions × seeds)", "S": "(questions × seeds)", "C": "(instances × seeds)"}.get(kind, units)
 
     def told(key: str) -> str:
@@ -401,6 +402,8 @@ def footer(labels: dict, rows: pd.DataFrame, origins: dict[str, dict], replicate
     notes = [
         f"Scale: {scale}. Seeds: {seeds}. n: {_span(counted['n'])} {what}.",
         f"{intervals_told(len(labels['seeds']))} Bootstrap replicates: {replicates:,}.",
+        f"A unit is a {reading['unit']}; similarity to a target's tokens: {reading['similarity']}; attention: "
+        f"{reading['attention'].replace('_', ' ')}.",
         f"Nouns of the questions by: {told('nouns')}. Device: {told('device')}.",
         f"Config hash: {hashes[0] if len(hashes) == 1 else digest(hashes) if hashes else 'not recorded'}. "
         f"Versions: {packages or 'not recorded'}.",

@@ -155,13 +155,27 @@ class Analysis(Strict):
         "occlusion", description="token-level 'perplexity distribution' of the perplexity experiment"
     )
     tau_token: Positive = Field(1.0, description="temperature of that distribution")
-    similarity: Literal["max", "mean"] = Field("max", description="over the target's tokens")
+    unit: Literal["passage", "question"] = Field(
+        "passage", description="what tokens are ranked in: one retrieved passage, or a question's passages together"
+    )
+    similarity: Literal["max", "mean", "each"] = Field(
+        "max", description="over the target's tokens; each: the nearest tokens of every one of them, pooled"
+    )
+    attention: Literal["share", "passage_share", "largest", "raw"] = Field(
+        "share",
+        description="a token's attention over its unit's sum, its passage's sum, the unit's largest, or as it is",
+    )
     bootstrap: Count = Field(2000, description="bootstrap replicates behind each interval")
 
     def in_use(self, kind: str) -> Analysis:
         """With the keys as they are by default that no dump of this kind (``Experiment.analysis``) rests on."""
         alone = () if kind == "perplexity" else ("token_distribution", "tau_token")
-        return _by_default(self, "bootstrap", *alone)
+        return _by_default(self, "bootstrap", *self.reading, *alone)
+
+    @property
+    def reading(self) -> dict[str, str]:
+        """What is chosen once attention is dumped: no dump rests on it."""
+        return {"unit": self.unit, "similarity": self.similarity, "attention": self.attention}
 
 
 class Training(Strict):
