@@ -49,8 +49,8 @@ test-slurm: .venv/.ready-dev ## the workflow on a SLURM, started here for it (as
 	OMP_NUM_THREADS=1 tests/cluster/with_slurm.sh .venv/bin/python -m pytest tests/cluster
 
 schemas: .venv/.ready ## JSON Schemas of config and scales, for editors
-	PYTHONPATH=workflow .venv/bin/python -c "from attention_distillation import records, settings; \
-	[records.write_json(f'workflow/schemas/{name}.schema.json', schema) for name, schema in settings.schemas().items()]"
+	PYTHONPATH=workflow .venv/bin/python -c "from attention_distillation import files, settings; \
+	[files.write_json(f'workflow/schemas/{name}.schema.json', schema) for name, schema in settings.schemas().items()]"
 
 lint: .venv/.ready-dev ## ruff, snakefmt, snakemake --lint
 	.venv/bin/ruff check .
