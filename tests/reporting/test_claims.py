@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_tables import PERCENTILES, analysed
 
 from attention_distillation.reporting import claims, claims_page, judging, tables
-from attention_distillation.reporting.labels import PUBLISHED
+from attention_distillation.reporting.labels import published as published_labels
 
 REFERENCE = Path(__file__).parents[2] / "workflow" / "reference"
 SIZES = {"nq": 3610, "triviaqa": 11313}
@@ -23,7 +23,7 @@ VERDICTS = ("holds", "fails", "cannot_tell", "not_measurable")
 
 @pytest.fixture(scope="module")
 def published():
-    return judging.judge_published(tables.read_rows(REFERENCE / "published.csv"), SIZES)
+    return judging.judge_published(tables.read_rows(REFERENCE / "published.csv"), SIZES, published_labels())
 
 
 def by_id(judgement):
@@ -210,8 +210,8 @@ def test_without_any_interval_the_sign_decides_and_it_is_said(planted):
 
 
 def test_pages_are_the_same_twice_and_tell_all(planted, published):
-    page = claims_page.claims_markdown(published, PUBLISHED, "Published", claims_page.PUBLISHED_NOTES)
-    assert page == claims_page.claims_markdown(published, PUBLISHED, "Published", claims_page.PUBLISHED_NOTES)
+    page = claims_page.claims_markdown(published, published_labels(), "Published", claims_page.PUBLISHED_NOTES)
+    assert page == claims_page.claims_markdown(published, published_labels(), "Published", claims_page.PUBLISHED_NOTES)
     assert all(f"### C{number}: " in page for number in range(1, 9)) and "impossible" in page
     labels = synthetic.labels(("nq",))
     measured = claims_page.claims_markdown(

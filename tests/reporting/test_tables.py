@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from attention_distillation import settings
 from attention_distillation.analysis import token_analysis as ta
 from attention_distillation.files import InputError
-from attention_distillation.reporting import measurable, tables, typesetting
+from attention_distillation.reporting import layouts, measurable, tables, typesetting
 from attention_distillation.reporting.labels import labels as labels_of
 from attention_distillation.reporting.labels import measure, named
 
@@ -213,7 +213,7 @@ def test_short_passages_have_no_spearman_and_are_counted(tmp_path):
 # ------------------------------------------------------------------ layouts
 
 
-@pytest.mark.parametrize("name", typesetting.LAYOUTS)
+@pytest.mark.parametrize("name", layouts.LAYOUTS)
 def test_every_table_has_a_line_for_each_method_and_dataset(made, name):
     labels = synthetic.labels(seeds=(0, 2))
     rows = pages(made, labels)[name]
@@ -256,7 +256,7 @@ def test_the_best_of_a_dataset_is_marked_as_in_the_paper():
     assert step2[1][4:6] == ["<ins>0.060</ins>", "<ins>0.367</ins>"]
 
 
-@pytest.mark.parametrize("name", typesetting.LAYOUTS)
+@pytest.mark.parametrize("name", layouts.LAYOUTS)
 def test_latex_is_whole(made, name):
     labels = synthetic.labels(seeds=(0, 2))
     labels["datasets"]["nq"] = "N_Q & {50%} #1 ~ $"
@@ -324,7 +324,7 @@ def test_published_numbers_of_what_was_not_run_are_kept(made):
 
 
 def test_own_data_have_no_published_numbers(made):
-    own = pages(made, synthetic.labels())["table1"].assign(dataset="own")
+    own = pages(made, synthetic.labels())["table1"].query("dataset == 'nq'").assign(dataset="own")
     rows = tables.compare_rows(own, tables.read_rows(REFERENCE / "published.csv"))
     assert len(rows) == len(own) and rows["published_mean"].isna().all()
 
@@ -338,8 +338,6 @@ def test_published_numbers_are_the_papers():
     assert published.loc["1", "off_the_shelf", "triviaqa", "hr_at_5", "", ""]["mean"] == 0.022
     row = published.loc["3", "perplexity", "triviaqa", "spearman", "answer", "95"]
     assert (row["mean"], row["std"]) == (0.013, 0.202)
-    training = pd.read_csv(REFERENCE / "training.csv").set_index(["experiment", "dataset"])
-    assert training.loc[("step2", "triviaqa"), "steps"] == 32000 and len(training) == 10
     assert pd.read_csv(REFERENCE / "datasets.csv").set_index("dataset").loc["triviaqa", "test"] == 11313
 
 

@@ -13,7 +13,7 @@ from attention_distillation.files import InputError
 from attention_distillation.settings import Config, World, load, merged, read_scale
 
 ROOT = Path(__file__).parents[2]
-SCALES = sorted(path.stem for path in (ROOT / "workflow" / "scales").glob("*.yaml"))
+SCALES = sorted(path.stem for path in (ROOT / "workflow" / "scales").glob("[!_]*.yaml"))
 CUSTOM = {
     "passages": "p.jsonl", "questions": {"train": "a", "dev": "b", "test": "c"}, "pretrain": True,
     "nouns": "content_words",
@@ -86,18 +86,33 @@ def test_the_experiments_are_the_method_s(scale):
     }
 
 
+APPENDIX_E = """
+off_the_shelf nq       reader+retriever 1e-5 160000 2000 40
+off_the_shelf triviaqa reader+retriever 1e-5 320000 4000 60
+step1         nq       reader           1e-5 160000 2000 30
+step1         triviaqa reader           1e-5 320000 4000 45
+step2         nq       retriever        5e-7   6000  300  2
+step2         triviaqa retriever        5e-7  32000  600  3
+atlas         nq       reader+retriever 4e-5  10000  500 20
+atlas         triviaqa reader+retriever 4e-5  30000  600 40
+perplexity    nq       reader+retriever 4e-5  20000 1000 40
+perplexity    triviaqa reader+retriever 4e-5  10000  500 15
+"""  # what is trained, learning rate, steps, warm-up, hours on an A100; batch 1, lengths 128 and 32
+
+
 def test_the_paper_s_numbers_are_appendix_e_s():
     scale = load({"scale": "paper"}).scale
-    with open(ROOT / "workflow" / "reference" / "training.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 10
-    for row in rows:
-        training = scale.training_of(row["experiment"], row["dataset"])
-        for key in ("learning_rate", "steps", "warmup_steps", "batch_size"):
-            assert getattr(training, key) == float(row[key]), (row["experiment"], row["dataset"], key)
-        assert scale.experiments[row["experiment"]].train == row["trained"].split("+")
-        assert scale.prompt.passage_max_tokens == int(row["prompt_max_tokens"])
-        assert scale.prompt.answer_max_tokens == int(row["generation_max_tokens"])
+    with open(ROOT / "workflow" / "reference" / "hours.csv", encoding="utf-8") as file:
+        hours = {(row["experiment"], row["dataset"]): row["hours_on_one_a100"] for row in csv.DictReader(file)}
+    rows = [line.split() for line in APPENDIX_E.strip().splitlines()]
+    assert len(hours) == len(rows)
+    for experiment, dataset, trained, rate, steps, warmup, taken in rows:
+        training = scale.training_of(experiment, dataset)
+        numbers = (training.learning_rate, training.steps, training.warmup_steps, training.batch_size)
+        assert numbers == (float(rate), int(steps), int(warmup), 1), (experiment, dataset)
+        assert scale.experiments[experiment].train == trained.split("+")
+        assert hours[experiment, dataset] == taken
+    assert (scale.prompt.passage_max_tokens, scale.prompt.answer_max_tokens) == (128, 32)
     assert scale.training_of("step2", "nq").learning_rate == 5e-7 and scale.training_of("atlas", "nq").steps == 10000
     assert (scale.retrieval.k, scale.analysis.instances, scale.distillation.tau_gold) == (5, 1000, 0.01)
     assert scale.training_of("step1", "nq").refresh_every == 20000
@@ -224,6 +239,25 @@ def test_a_scale_that_is_not_yaml(tmp_path, monkeypatch):
     (tmp_path / "scales" / "mine.yaml").write_text("a: [1\n")
     with pytest.raises(InputError, match=r"mine\.yaml: not YAML"):
         read_scale("mine")
+
+
+def test_what_scales_extend_is_no_scale_and_must_be_there(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="there is no scale '_experiments'"):
+        read_scale("_experiments")
+    monkeypatch.setattr(settings.loading, "WORKFLOW", tmp_path)
+    (tmp_path / "scales").mkdir()
+    (tmp_path / "scales" / "mine.yaml").write_text("extends: _nothing\n")
+    with pytest.raises(InputError, match=r"_nothing\.yaml: there is no such file"):
+        read_scale("mine")
+
+
+def test_every_scale_has_the_paper_s_experiments_from_one_file():
+    shared = yaml.safe_load((ROOT / "workflow" / "scales" / "_experiments.yaml").read_text("utf-8"))["experiments"]
+    assert tuple(name for name, row in shared.items() if not row.get("control")) == settings.MAIN
+    for name in SCALES:
+        experiments = read_scale(name)["experiments"]
+        assert list(experiments)[: len(shared)] == list(shared)
+        assert all(experiments[each].items() >= row.items() for each, row in shared.items()), name
 
 
 def test_where_models_come_from():

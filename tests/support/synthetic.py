@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attention_distillation.records import dump_schema
-from attention_distillation.reporting.labels import PUBLISHED
+from attention_distillation.reporting.labels import published
 
 VERSIONS = {"numpy": "2.4", "torch": "2.13"}
 
@@ -38,8 +38,8 @@ EFFECTS = {
     "atlas": Effect(3.0, 1.0, 0.80, 0.90),
     "perplexity": Effect(0.0, 0.0, 0.40, 0.70),
 }
-TITLES = PUBLISHED["experiments"]
-DATASET_TITLES = PUBLISHED["datasets"]
+TITLES = published()["experiments"]
+DATASET_TITLES = published()["datasets"]
 
 
 def labels(datasets=("nq", "triviaqa"), seeds=(0,), scale="miniature") -> dict:

@@ -3,7 +3,8 @@
 #         workflow/reference/{published,datasets}.csv
 # writes  analysis/units.parquet, tables/, figures/, claims/ of the scale; results/published/claims/ (of no scale)
 
-from attention_distillation.reporting.labels import labels
+from attention_distillation.reporting import layouts
+from attention_distillation.reporting.labels import labels, published
 
 LABELS = labels(RUN)
 TABLES = f"{ROOT}/tables"
@@ -37,18 +38,11 @@ rule make_tables:
         units=f"{ROOT}/analysis/units.parquet",
         predictions=run_files("predictions.jsonl"),
     output:
-        report(f"{TABLES}/table1.csv", caption="../report/table1.rst", category="Tables"),
-        report(f"{TABLES}/table2.csv", caption="../report/table2.rst", category="Tables"),
-        report(f"{TABLES}/table3.csv", caption="../report/table3.rst", category="Tables"),
-        report(f"{TABLES}/table4.csv", caption="../report/table4.rst", category="Tables"),
-        report(f"{TABLES}/appendix_c.csv", caption="../report/appendix_c.rst", category="Tables"),
-        report(f"{TABLES}/signal.csv", caption="../report/signal.rst", category="Tables"),
-        report(f"{TABLES}/differences.csv", caption="../report/differences.rst", category="Tables"),
-        expand(
-            f"{TABLES}/{{table}}.{{kind}}",
-            table=["table1", "table2", "table3", "table4", "appendix_c", "signal"],
-            kind=["md", "tex"],
-        ),
+        [
+            report(f"{TABLES}/{table}.csv", caption=f"../report/{table}.rst", category="Tables")
+            for table in (*layouts.TABLES, "differences")
+        ],
+        expand(f"{TABLES}/{{table}}.{{kind}}", table=layouts.TABLES, kind=["md", "tex"]),
         f"{TABLES}/differences.md",
     log:
         f"{LOGS}/make_tables.log",
@@ -72,13 +66,11 @@ rule draw_figures:
         logs=run_files("log.jsonl", trained=True),
         tables=[f"{TABLES}/table1.csv", f"{TABLES}/table3.csv", f"{TABLES}/table4.csv"],
     output:
-        report(f"{FIGURES}/figure1.png", caption="../report/figure1.rst", category="Figures"),
-        report(f"{FIGURES}/figure3.png", caption="../report/figure3.rst", category="Figures"),
-        report(f"{FIGURES}/figure4.png", caption="../report/figure4.rst", category="Figures"),
-        report(f"{FIGURES}/figure5.png", caption="../report/figure5.rst", category="Figures"),
-        report(f"{FIGURES}/figure6.png", caption="../report/figure6.rst", category="Figures"),
-        report(f"{FIGURES}/figure7.png", caption="../report/figure7.rst", category="Figures"),
-        expand(f"{FIGURES}/figure{{number}}.pdf", number=[1, 3, 4, 5, 6, 7]),
+        [
+            report(f"{FIGURES}/{figure}.png", caption=f"../report/{figure}.rst", category="Figures")
+            for figure in layouts.FIGURES
+        ],
+        expand(f"{FIGURES}/{{figure}}.pdf", figure=layouts.FIGURES),
     log:
         f"{LOGS}/draw_figures.log",
     benchmark:
@@ -130,6 +122,7 @@ rule judge_published:
         "../../envs/cpu.yaml"
     threads: 1
     params:
+        labels=published(),
         code=code("judge_published"),
     script:
         "../scripts/judge_published.py"

@@ -7,13 +7,13 @@ runtime.start(snakemake)
 import pandas as pd
 
 from attention_distillation import files
-from attention_distillation.reporting import claims_page, judging, labels, tables, typesetting
+from attention_distillation.reporting import claims_page, judging, tables, typesetting
 
-rows = tables.read_rows(snakemake.input.published)
+labels, rows = snakemake.params.labels, tables.read_rows(snakemake.input.published)
 sizes = pd.read_csv(snakemake.input.datasets).set_index("dataset")["test"].to_dict()
-judgement = judging.judge_published(rows, sizes)
+judgement = judging.judge_published(rows, sizes, labels)
 files.write_json(snakemake.output.json, {**judgement, "notes": claims_page.PUBLISHED_NOTES})
 page = claims_page.claims_markdown(
-    judgement, labels.PUBLISHED, "Claims, judged on the paper's own tables", claims_page.PUBLISHED_NOTES
+    judgement, labels, "Claims, judged on the paper's own tables", claims_page.PUBLISHED_NOTES
 )
 typesetting.write_text(snakemake.output.md, page)

@@ -19,7 +19,7 @@ from tabulate import tabulate
 
 from ..jobs import room
 from ..retrieval.index import BLOCK_ROWS, QUESTIONS_AT_ONCE, SEARCH_BYTES
-from ..settings import UNTRAINED, Run
+from ..settings import UNTRAINED, Run, read_scale
 from .workload import QUESTION_TOKENS, REFERENCE, Corpus, Workload
 
 CUDA_BYTES = 1e9
@@ -278,10 +278,12 @@ class Planner(Workload):
         """Hours that the paper's rate gives for so many steps; only where its own models are trained."""
         if not self.shape[self.scale.reader_kind(experiment)].download_bytes:
             return None
-        with open(REFERENCE / "training.csv", encoding="utf-8", newline="") as file:
+        source = self.scale.datasets[dataset].source
+        with open(REFERENCE / "hours.csv", encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
-                if (row["experiment"], row["dataset"]) == (experiment, self.scale.datasets[dataset].source):
-                    return steps * float(row["hours_on_one_a100"]) / float(row["steps"])
+                if (row["experiment"], row["dataset"]) == (experiment, source):
+                    published = read_scale("paper")["experiments"][experiment]["training"][source]
+                    return steps * float(row["hours_on_one_a100"]) / published["steps"]
         return None
 
     def stages(self) -> list[Stage]:

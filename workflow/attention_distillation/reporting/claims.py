@@ -15,11 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..settings import MAIN
-from .labels import BASELINE, Quantity
+from .labels import BASELINE, PERCENTILES, Quantity
 
 # ------------------------------------------------------------------ what is compared
 
-PERCENTILES = ("90", "95")
 SCORES = (Quantity("em"), Quantity("f1"), Quantity("hr_at_5"))
 HIT_RATE = SCORES[-1:]
 ANSWER_ATTENTION, QUESTION_ATTENTION, ANSWER_SPEARMAN, QUESTION_SPEARMAN = (

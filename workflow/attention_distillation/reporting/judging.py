@@ -28,7 +28,7 @@ import pandas as pd
 
 from ..analysis import statistics
 from .claims import CLAIMS, HIT_RATE, INITIAL, PUPILS, Claim, Comparison, Mean, Part, compare, indicator
-from .labels import PUBLISHED, TABLE_OF_TARGET, Quantity, measure
+from .labels import TABLE_OF_TARGET, Quantity, measure
 from .measurable import FEWEST_NEAR, short_units, silent_readers
 
 INSTANCES = 1000  # the paper's sample behind Tables 3 and 4
@@ -328,8 +328,8 @@ def impossible_spreads(rows: pd.DataFrame, labels: dict) -> list[str]:
     return sentences
 
 
-def judge_published(rows: pd.DataFrame, test_sizes: dict[str, int]) -> dict:
+def judge_published(rows: pd.DataFrame, test_sizes: dict[str, int], labels: dict) -> dict:
     """Judge the paper's claims on its own tables, by the rules that the measured ones are judged by."""
-    judgement = judge(published_rows(rows, test_sizes), PUBLISHED)
-    judgement["against"] += impossible_spreads(rows, PUBLISHED)
+    judgement = judge(published_rows(rows, test_sizes), labels)
+    judgement["against"] += impossible_spreads(rows, labels)
     return judgement

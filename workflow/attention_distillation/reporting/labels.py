@@ -3,33 +3,33 @@ so that the Snakefile can ask for the labels of a run."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
-from ..settings import MAIN, Run
+from ..settings import MAIN, Run, read_scale
 
 BASELINE = "checkpoint"  # the initial models, trained on nothing
 STATISTICS = {"em": "EM", "f1": "F1", "hr_at_5": "HR@5", "attention": "attention", "spearman": "Spearman"}
+PERCENTILES = ("90", "95")
 TABLE_OF_TARGET = {"answer": "3", "question": "4"}
 """What tokens are near to, and the table of its numbers."""
 UNITS = {"passage": "retrieved passages of instances", "question": "instances, their passages together"}
 
-_PAPER_TITLES = {
-    "checkpoint": "Off-the-shelf Checkpoint",
-    "off_the_shelf": "Off-the-shelf Distillation",
-    "step1": "Fine-tuned Distillation (Step1)",
-    "step2": "Fine-tuned Distillation (Step2)",
-    "atlas": "Atlas-large Distillation",
-    "perplexity": "Perplexity Distillation",
-}
-PUBLISHED = {
-    "scale": "published",
-    "seeds": [],
-    "experiments": _PAPER_TITLES,
-    "datasets": {"nq": "NQ", "triviaqa": "TriviaQA"},
-    "decoder_only": list(MAIN[:4]),
-    "k": 5,
-    "reading": {},
-}
+
+@cache
+def published() -> dict:
+    """The labels of the paper's own numbers: what the scale ``paper`` calls its experiments and datasets."""
+    paper = read_scale("paper")
+    experiments = {name: row for name, row in paper["experiments"].items() if name in MAIN}
+    return {
+        "scale": "published",
+        "seeds": [],
+        "experiments": {name: row["title"] for name, row in experiments.items()},
+        "datasets": {name: row["title"] for name, row in paper["datasets"].items()},
+        "decoder_only": [name for name, row in experiments.items() if "architecture" not in row],
+        "k": paper["retrieval"]["k"],
+        "reading": {},
+    }
 
 
 def labels(run: Run) -> dict:
@@ -43,13 +43,15 @@ def labels(run: Run) -> dict:
     known = run.scale.experiments
 
     def decoder_only(name: str) -> bool:
-        return known[name].architecture == "decoder_only" if name in known else name in PUBLISHED["decoder_only"]
+        return known[name].architecture == "decoder_only" if name in known else name in published()["decoder_only"]
 
     shown = [*MAIN, *(name for name in run.experiments if name not in MAIN)]
     return {
         "scale": run.scale.name,
         "seeds": list(run.seeds),
-        "experiments": {name: known[name].title if name in known else _PAPER_TITLES[name] for name in shown},
+        "experiments": {
+            name: known[name].title if name in known else published()["experiments"][name] for name in shown
+        },
         "datasets": {name: run.scale.datasets[name].title for name in run.datasets},
         "decoder_only": [name for name in shown if decoder_only(name)],
         "k": run.scale.retrieval.k,
@@ -73,6 +75,11 @@ class Quantity(NamedTuple):
     target: str = ""
     percentile: str = ""
     of: str = ""
+
+    @classmethod
+    def of_row(cls, row) -> Quantity:
+        """Of a row of any table's CSV."""
+        return cls(row.statistic, row.target, row.percentile, row.table.partition("C.")[2])
 
     @property
     def table(self) -> str:

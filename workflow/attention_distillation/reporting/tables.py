@@ -307,10 +307,8 @@ def compare_rows(measured: pd.DataFrame, published: pd.DataFrame, k: int = 5) ->
     datasets = set(ours["dataset"])
     theirs = theirs[theirs["dataset"].isin(datasets)] if datasets else theirs
     theirs = theirs[(theirs["statistic"] != "hr_at_5") | (k == 5)]  # the paper's hit rate is among five passages
-    both = ours.merge(theirs[[*KEY, "published_mean", "published_std"]], on=list(KEY), how="outer", sort=False)
-    keys = dict.fromkeys(map(tuple, pd.concat([ours, theirs])[list(KEY)].to_numpy()))  # measured ones first
-    order = {key: number for number, key in enumerate(keys)}
-    place = np.argsort([order[tuple(row)] for row in both[list(KEY)].to_numpy()], kind="stable")
-    both = both.iloc[place].sort_values("table", kind="stable", ignore_index=True)
+    theirs = theirs[[*KEY, "published_mean", "published_std"]]
+    both = pd.concat([ours, theirs]).groupby(list(KEY), sort=False, as_index=False).first()  # measured ones come first
+    both = both.sort_values("table", kind="stable", ignore_index=True)
     both["difference"] = both["mean"] - both["published_mean"]
     return both[[*COLUMNS, "published_mean", "published_std", "difference"]]

@@ -1,7 +1,7 @@
-"""Tables laid out as the paper's, in Markdown and LaTeX, from the rows of module ``tables``.
+"""Tables laid out as the paper's, in Markdown and LaTeX, from the rows of module ``tables`` as module ``layouts`` says.
 
-Each layout is data (:data:`LAYOUTS`): which rows stand in which column. An experiment of the paper that was not run
-keeps its line and says so. The LaTeX needs the package booktabs and nothing else: ``\\input{table1.tex}``.
+An experiment of the paper that was not run keeps its line and says so. The LaTeX needs the package booktabs and nothing
+else: ``\\input{table1.tex}``.
 """
 
 from __future__ import annotations
@@ -16,114 +16,9 @@ import pandas as pd
 from ..analysis.statistics import intervals_told
 from ..files import replacing
 from ..provenance import digest
-from .labels import STATISTICS, UNITS, measure, named, with_k
+from .labels import UNITS, Quantity, named, with_k
+from .layouts import LAYOUTS, Layout
 from .measurable import COUNTS
-
-NOT_RUN = "not run"
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: where its rows are found, under which headings."""
-
-    group: str
-    heading: str
-    table: str
-    statistic: str
-    target: str = ""
-    percentile: str = ""
-    digits: int = 3
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One table: ``spread`` shows mean ± std, ``intervals`` the 95 % interval, ``best`` marks the highest value;
-    ``absent`` stands where an experiment has no rows at all."""
-
-    caption: str
-    columns: tuple[Column, ...]
-    spread: bool = False
-    intervals: bool = True
-    best: bool = False
-    decoder_only: bool = False
-    absent: str = NOT_RUN
-
-
-def _analysis_columns(table: str, target: str) -> tuple[Column, ...]:
-    headings = (("attention", "Avg. Attn."), ("spearman", "Spearman Corr."))
-    return tuple(
-        Column("", f"{heading} (p{percentile})", table, statistic, target, percentile)
-        for percentile in ("90", "95")
-        for statistic, heading in headings
-    )
-
-
-_SCORES = (
-    Column("", "EM ↑", "1", "em", digits=2),
-    Column("", "F1 ↑", "1", "f1", digits=2),
-    Column("", "HR@5 ↑", "1", "hr_at_5"),
-)
-
-LAYOUTS = {
-    "table1": Layout(
-        "Performance of the experiments.",
-        _SCORES,
-        spread=True,
-        best=True,
-    ),
-    "controls": Layout(
-        "Controls that the paper lacks, beside its experiments.",
-        _SCORES,
-        spread=True,
-    ),
-    "signal": Layout(
-        "What the reader's attention would tell a retriever, over questions of which some passages shown bear an "
-        "answer and some do not: how often the most attended passage (S_i of eq. 1) bears one; the same with each "
-        "place's mean taken off; how often chance would; the share of attention in the last place (in rank order the "
-        "worst passage's).",
-        (
-            Column("", "Picks an answer", "S", "picks"),
-            Column("", "Place's mean off", "S", "picks_centred"),
-            Column("", "Chance", "S", "chance"),
-            Column("", "Share of last place", "S", "last_place"),
-        ),
-        absent="–",  # not run, or run without passages
-    ),
-    "table2": Layout(
-        "Average attention and Spearman correlation over answer-related and question-related tokens, "
-        "decoder-only readers. The highest values are bold on the first dataset and underlined on the second.",
-        tuple(
-            Column(f"{target.capitalize()}-related, p{percentile}", heading, "2", statistic, target, percentile)
-            for target in ("answer", "question")
-            for percentile in ("90", "95")
-            for statistic, heading in (("attention", "Attn."), ("spearman", "Corr."))
-        ),
-        intervals=False,
-        best=True,
-        decoder_only=True,
-    ),
-    "table3": Layout(
-        "Mean ± std over units of attention (or of the perplexity distribution) and of Spearman's correlation, "
-        "answer-related tokens.",
-        _analysis_columns("3", "answer"),
-        spread=True,
-    ),
-    "table4": Layout(
-        "Mean ± std over units of attention (or of the perplexity distribution) and of Spearman's correlation, "
-        "question-related tokens.",
-        _analysis_columns("4", "question"),
-        spread=True,
-    ),
-    "appendix_c": Layout(
-        "Pearson's correlation over instances between the answer-related and the question-related value.",
-        tuple(
-            Column(heading, f"p{percentile}", f"C.{statistic}", "pearson", "", percentile)
-            for statistic, heading in (("attention", "Attention"), ("spearman", "Spearman"))
-            for percentile in ("90", "95")
-        ),
-    ),
-}
-
 
 # ------------------------------------------------------------------ cells
 
@@ -142,62 +37,57 @@ def _number(value: float, digits: int) -> str:
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 
+def _signed(value: float, digits: int) -> str:
+    return "+" * (value > 0) + _number(value, digits)
+
+
 def _cells(layout: Layout, rows: pd.DataFrame, labels: dict) -> list[list[str | _Cell]]:
     """Lines of the table: method, dataset, a cell for each column and, for analyses, the undefined units."""
-    found = {
+    by_key = {
         (row.table, row.experiment, row.dataset, row.statistic, row.target, row.percentile): row
         for row in rows.itertuples(index=False)
     }
     shown = [name for name in labels["experiments"] if not layout.decoder_only or name in labels["decoder_only"]]
 
-    def row_of(column: Column, experiment: str, dataset: str, statistic: str | None = None):
-        key = (column.table, experiment, dataset, statistic or column.statistic, column.target, column.percentile)
-        return found.get(key)
+    def row_of(quantity: Quantity, experiment: str, dataset: str):
+        table = layout.table_of(quantity)
+        return by_key.get((table, experiment, dataset, quantity.statistic, quantity.target, quantity.percentile))
 
     lines = []
     for experiment in shown:
         for dataset, title in labels["datasets"].items():
-            here = [row_of(column, experiment, dataset) for column in layout.columns]
             line: list[str | _Cell] = [labels["experiments"][experiment], title]
+            here = [row_of(column.quantity, experiment, dataset) for column in layout.columns]
             for column, row in zip(layout.columns, here, strict=True):
                 if row is None:
                     line.append(_Cell(layout.absent if not any(here) else "–"))
                 elif np.isnan(row.mean):
                     line.append(_Cell("undefined"))
                 else:
-                    std = _number(row.std, column.digits) if layout.spread and not np.isnan(row.std) else ""
-                    low, high = row.ci_low, row.ci_high
-                    has = layout.intervals and not np.isnan(low)
-                    ends = [_number(end, column.digits) for end in (low, high)] if has else ["", ""]
-                    mark = _mark(layout, found, column, dataset, shown, row.mean, labels)
-                    line.append(_Cell(_number(row.mean, column.digits), std, *ends, mark))
-            if layout.columns[0].target and layout.spread:
-                pairs = [
-                    row_of(column, experiment, dataset, "spearman_undefined")
-                    for column in layout.columns
-                    if column.statistic == "spearman"
-                ]
-                line.append(
-                    f"{' / '.join(f'{row.mean:,.0f}' for row in pairs)} of {pairs[0].n:,.0f}" if all(pairs) else "–"
-                )
+                    rivals = [row_of(column.quantity, name, dataset) for name in shown]
+                    underlined = list(labels["datasets"]).index(dataset) % 2
+                    line.append(_cell(layout, row, column.quantity.digits, rivals, ("bold", "underline")[underlined]))
+            if layout.counts_units:
+                spearman = [column.quantity for column in layout.columns if column.quantity.statistic == "spearman"]
+                counts = [row_of(q._replace(statistic="spearman_undefined"), experiment, dataset) for q in spearman]
+                undefined = " / ".join(f"{row.mean:,.0f}" for row in counts if row)
+                line.append(f"{undefined} of {counts[0].n:,.0f}" if all(counts) else "–")
             lines.append(line)
     return lines
 
 
-def _mark(layout: Layout, found: dict, column: Column, dataset: str, shown: list[str], mean: float, labels) -> str:
-    if not layout.best:
-        return ""
-    keys = (
-        (column.table, name, dataset, column.statistic, column.target, column.percentile) for name in shown
-    )  # fmt: skip
-    means = [round(found[key].mean, column.digits) for key in keys if key in found and not np.isnan(found[key].mean)]
-    if len(means) < 2 or round(mean, column.digits) < max(means):
-        return ""
-    return ("bold", "underline")[list(labels["datasets"]).index(dataset) % 2]
+def _cell(layout: Layout, row, digits: int, rivals: Sequence, mark: str) -> _Cell:
+    """A number's cell, marked where it is the highest of several rivals' as far as is shown."""
+    std = _number(row.std, digits) if layout.spread and not np.isnan(row.std) else ""
+    has_interval = layout.intervals and not np.isnan(row.ci_low)
+    ends = [_number(end, digits) for end in (row.ci_low, row.ci_high)] if has_interval else ["", ""]
+    means = [round(rival.mean, digits) for rival in rivals if rival is not None and not np.isnan(rival.mean)]
+    best = layout.best and len(means) > 1 and round(row.mean, digits) == max(means)
+    return _Cell(_number(row.mean, digits), std, *ends, mark if best else "")
 
 
 def _headings(layout: Layout) -> list[str]:
-    extra = ["Undefined Spearman, units (p90 / p95)"] if layout.columns[0].target and layout.spread else []
+    extra = ["Undefined Spearman, units (p90 / p95)"] if layout.counts_units else []
     return ["Experiment", "Dataset", *(column.heading for column in layout.columns), *extra]
 
 
@@ -206,9 +96,9 @@ def _headings(layout: Layout) -> list[str]:
 
 def grid(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table of plain strings."""
-    told = [[str(cell).replace("|", "\\|") for cell in line] for line in (headings, *lines)]
-    rule = ["---"] * len(headings)
-    return "\n".join("| " + " | ".join(line) + " |" for line in (told[0], rule, *told[1:]))
+    escaped = [[str(cell).replace("|", "\\|") for cell in line] for line in (headings, *lines)]
+    escaped.insert(1, ["---"] * len(headings))
+    return "\n".join("| " + " | ".join(line) + " |" for line in escaped)
 
 
 def _markdown_cell(cell: str | _Cell) -> str:
@@ -219,7 +109,7 @@ def _markdown_cell(cell: str | _Cell) -> str:
 
 
 def markdown(name: str, rows: pd.DataFrame, labels: dict, notes: Sequence[str]) -> str:
-    """A table of :data:`LAYOUTS` in Markdown, with its footer."""
+    """A table of ``LAYOUTS`` in Markdown, with its footer."""
     layout = LAYOUTS[name]
     headings = _headings(layout)
     for place, column in enumerate(layout.columns, 2):
@@ -251,24 +141,24 @@ def compare_markdown(rows: pd.DataFrame, labels: dict) -> str:
         *not_paper_scale(scale),
     ]  # fmt: skip
 
-    def told(value: float, statistic: str, sign: str = "") -> str:
-        digits = 2 if statistic in ("em", "f1") else 3
-        return "–" if np.isnan(value) else sign * (value > 0) + _number(value, digits)
-
     lines = []
     for row in rows.itertuples(index=False):
-        name, published = row.statistic, told(row.published_mean, row.statistic)
-        interval = f" [{told(row.ci_low, name)}, {told(row.ci_high, name)}]" if not np.isnan(row.ci_low) else ""
-        state = "undefined" if row.n == 0 else NOT_RUN
+        quantity = Quantity.of_row(row)
+        mean, low, high, published, published_std = (
+            "–" if np.isnan(value) else _number(value, quantity.digits)
+            for value in (row.mean, row.ci_low, row.ci_high, row.published_mean, row.published_std)
+        )
+        measured = mean if low == "–" else f"{mean} [{low}, {high}]"
+        absent = "undefined" if row.n == 0 else "not run"
         lines.append(
             [
                 row.table,
                 named(row.experiment, labels["experiments"]),
                 labels["datasets"].get(row.dataset, row.dataset),
-                measure(name, row.target, row.percentile),
-                state if np.isnan(row.mean) else told(row.mean, name) + interval,
-                published + ("" if np.isnan(row.published_std) else f" ± {told(row.published_std, name)}"),
-                told(row.difference, name, "+"),
+                quantity.words,
+                absent if mean == "–" else measured,
+                published if published_std == "–" else f"{published} ± {published_std}",
+                _signed(row.difference, quantity.digits) if not np.isnan(row.difference) else "–",
             ]
         )
     headings = ("Table", "Experiment", "Dataset", "Measure", "Measured [95 % interval]", "Published", "Difference")
@@ -282,19 +172,17 @@ def differences_markdown(rows: pd.DataFrame, labels: dict, notes: Sequence[str])
     """
     lines, repeated = [], len(labels["seeds"]) > 1
     for row in rows.itertuples(index=False):
-        digits = 2 if row.statistic in ("em", "f1") else 3
+        quantity = Quantity.of_row(row)
         clear = repeated and (row.ci_low > 0 or row.ci_high < 0)
-        mean = "undefined" if np.isnan(row.mean) else "+" * (row.mean > 0) + _number(row.mean, digits)
-        words = measure(row.statistic, row.target, row.percentile)
-        if row.statistic == "pearson":
-            words = f"Pearson of the two targets' {STATISTICS[row.table[2:]]} (p{row.percentile})"
+        mean = "undefined" if np.isnan(row.mean) else _signed(row.mean, quantity.digits)
+        ends = [_number(end, quantity.digits) for end in (row.ci_low, row.ci_high)]
         lines.append(
             [
                 named(row.experiment, labels["experiments"]),
                 labels["datasets"].get(row.dataset, row.dataset),
-                words,
+                quantity.words,
                 f"**{mean}**" if clear else mean,
-                "–" if np.isnan(row.ci_low) else f"{_number(row.ci_low, digits)} to {_number(row.ci_high, digits)}",
+                "–" if np.isnan(row.ci_low) else " to ".join(ends),
             ]
         )
     headings = ("Difference", "Dataset", "Measure", "Mean", "95 % interval")
@@ -325,7 +213,7 @@ def _latex_cell(cell: str | _Cell) -> str:
 
 
 def latex(name: str, rows: pd.DataFrame, labels: dict, notes: Sequence[str]) -> str:
-    """A table of :data:`LAYOUTS` as a LaTeX float that needs booktabs."""
+    """A table of ``LAYOUTS`` as a LaTeX float that needs booktabs."""
     layout = LAYOUTS[name]
     headings, lines = _headings(layout), _cells(layout, rows, labels)
     groups = [column.group for column in layout.columns]
@@ -390,7 +278,7 @@ def footer(labels: dict, rows: pd.DataFrame, origins: dict[str, dict], replicate
     units = f"units ({UNITS[reading['unit']]}) where defined"
     what = {"1": "(questions × seeds)", "S": "(questions × seeds)", "C": "(instances × seeds)"}.get(kind, units)
 
-    def told(key: str) -> str:
+    def recorded(key: str) -> str:
         return ", ".join(sorted({str(origin[key]) for origin in every if origin.get(key)})) or "not recorded"
 
     hashes = sorted({origin["config_hash"] for origin in every if "config_hash" in origin})
@@ -398,13 +286,11 @@ def footer(labels: dict, rows: pd.DataFrame, origins: dict[str, dict], replicate
     for origin in every:
         for package, version in {"python": origin.get("python"), **origin.get("versions", {})}.items():
             versions.setdefault(package, set()).add(version)
-    packages = ", ".join(f"{name} {'/'.join(sorted(map(str, found)))}" for name, found in sorted(versions.items()))
+    packages = ", ".join(f"{name} {'/'.join(sorted(map(str, each)))}" for name, each in sorted(versions.items()))
     notes = [
         f"Scale: {scale}. Seeds: {seeds}. n: {_span(counted['n'])} {what}.",
         f"{intervals_told(len(labels['seeds']))} Bootstrap replicates: {replicates:,}.",
-        f"A unit is a {reading['unit']}; similarity to a target's tokens: {reading['similarity']}; attention: "
-        f"{reading['attention'].replace('_', ' ')}.",
-        f"Nouns of the questions by: {told('nouns')}. Device: {told('device')}.",
+        f"Nouns of the questions by: {recorded('nouns')}. Device: {recorded('device')}.",
         f"Config hash: {hashes[0] if len(hashes) == 1 else digest(hashes) if hashes else 'not recorded'}. "
         f"Versions: {packages or 'not recorded'}.",
     ]

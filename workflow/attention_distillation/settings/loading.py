@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import yaml
@@ -60,20 +61,27 @@ def merged(base: dict, over: dict) -> dict:
 def read_scale(name: str) -> dict:
     """A scale file as written, with the one that it ``extends`` beneath it.
 
+    A file whose name begins with ``_`` is for others to extend, and no scale.
+
     Raises:
-        InputError: no such scale, or its file is not YAML.
+        InputError: no such scale, or a file is not YAML.
     """
     folder = WORKFLOW / "scales"
-    path = folder / f"{name}.yaml"
-    if not path.exists():
-        known = sorted(p.stem for p in folder.glob("*.yaml"))
+    known = sorted(path.stem for path in folder.glob("[!_]*.yaml"))
+    if name not in known:
         raise InputError(f"config key 'scale': there is no scale '{name}'{did_you_mean(name, known)}")
+    return {**_extended(folder / f"{name}.yaml"), "name": name}
+
+
+def _extended(path: Path) -> dict:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise InputError(f"{path}: there is no such file, and another scale extends it.") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {error}") from None
     base = values.pop("extends", None)
-    return {**merged(read_scale(base) if base else {}, values), "name": name}
+    return merged(_extended(path.with_name(f"{base}.yaml")), values) if base else values
 
 
 def _with_custom(values: dict, custom: Custom) -> dict:
