@@ -184,8 +184,8 @@ def test_a_paired_difference_is_narrower_than_an_unpaired_one():
 
 
 def test_what_is_told_of_intervals():
-    assert "the spread between seeds is not in them" in statistics.intervals_told(1)
-    assert "t over the 3 seeds" in statistics.intervals_told(3)
+    assert "the spread between seeds is not in them" in statistics.intervals_note(1)
+    assert "t over the 3 seeds" in statistics.intervals_note(3)
 
 
 # ------------------------------------------------------------------ p-values

@@ -41,5 +41,5 @@ columns = inference.dump(
 )
 records.write_dump(snakemake.output.attention, columns, facts)
 files.write_jsonl(snakemake.output.predictions, lines)
-found = records.retrieved_facts(given.retrieved)
-files.write_json(snakemake.output.metrics, {**inference.summary(lines), **found, "provenance": facts})
+retrieval = records.retrieved_facts(given.retrieved)
+files.write_json(snakemake.output.metrics, {**inference.summary(lines), **retrieval, "provenance": facts})

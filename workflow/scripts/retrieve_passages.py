@@ -15,7 +15,7 @@ given, retrieval = snakemake.input, Retrieval(**snakemake.params.retrieval)
 retriever = Retriever.load(runtime.part_of(given.retriever, "retriever"))
 retriever = weights.placed(retriever, snakemake.params.precision)
 shards = index.open_shards(given.shards)
-found = index.build(shards, retrieval, runtime.device())
+vectors = index.build(shards, retrieval, runtime.device())
 for path, output in zip(given.questions, snakemake.output.retrieved, strict=True):
     texts = [question.question for question in records.read_questions(path)]
-    index.retrieve(found, shards, retriever, texts, retrieval, output)
+    index.retrieve(vectors, shards, retriever, texts, retrieval, output)

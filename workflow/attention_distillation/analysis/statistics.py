@@ -209,7 +209,7 @@ def p_of_many(p_values: Sequence[float], needed: int) -> float:
     return float(min(1.0, (len(ordered) - needed + 1) * ordered[needed - 1]))
 
 
-def intervals_told(seeds: int) -> str:
+def intervals_note(seeds: int) -> str:
     """What a table or a page says of its intervals: those of one seed hold no spread between seeds."""
     if seeds < 2:
         return "Intervals: 95 %, a bootstrap over questions. One seed: the spread between seeds is not in them."

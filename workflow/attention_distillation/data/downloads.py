@@ -177,8 +177,8 @@ def _difference(path: Path, size: int, digest: str) -> str:
     """What is wrong with a file, empty where nothing is."""
     if size and path.stat().st_size != size:
         return f"it has {path.stat().st_size:,} bytes, not {size:,}"
-    if digest and (found := sha256(path)) != digest:
-        return f"its sha256 is {found}, not {digest}"
+    if digest and (actual := sha256(path)) != digest:
+        return f"its sha256 is {actual}, not {digest}"
     return ""
 
 

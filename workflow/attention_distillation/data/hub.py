@@ -109,15 +109,15 @@ def fetch_model(
                     "HF_ENDPOINT and try again: files that arrived whole are kept."
                 ) from None
             sleep(wait(attempt))
-    found = {name: sha256(path) for name, path in paths.items()}
+    hashes = {name: sha256(path) for name, path in paths.items()}
     for name, digest in digests.items():
-        if digest and found[name] != digest:
+        if digest and hashes[name] != digest:
             paths[name].resolve().unlink()
             raise InputError(
-                f"model '{row.address}', file {name}: its sha256 is {found[name]}, not {digest}; it was deleted from "
+                f"model '{row.address}', file {name}: its sha256 is {hashes[name]}, not {digest}; it was deleted from "
                 f"{cache}: try again."
             )
-    record(lock, row.name, {"address": row.address, "revision": row.revision, "commit": commit, "files": found})
+    record(lock, row.name, {"address": row.address, "revision": row.revision, "commit": commit, "files": hashes})
     folder.mkdir(parents=True, exist_ok=True)
     for name, path in paths.items():
         with replacing(folder / name) as part:

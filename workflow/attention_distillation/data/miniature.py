@@ -37,7 +37,7 @@ class Relation:
 _DATA = yaml.safe_load((WORKFLOW / "reference" / "worlds.yaml").read_text(encoding="utf-8"))
 FIRST_NAMES, LAST_NAMES = _DATA["first_names"].split(), _DATA["last_names"].split()
 ADJECTIVES, NOUNS, VALUE_WORDS = (_DATA[key].split() for key in ("adjectives", "nouns", "values"))
-RELATIONS = {variant: [Relation(**relation) for relation in told] for variant, told in _DATA["relations"].items()}
+RELATIONS = {variant: [Relation(**row) for row in rows] for variant, rows in _DATA["relations"].items()}
 ASIDES: dict[str, list[str]] = _DATA["asides"]
 PARTS_OF_SPEECH: dict[str, str] = {
     **dict.fromkeys(FIRST_NAMES + LAST_NAMES + VALUE_WORDS, "PROPN"),
@@ -56,7 +56,7 @@ def words() -> list[str]:
 
 @dataclass(frozen=True)
 class Fact:
-    """A told fact: a passage's title and text, which says among other things ``statement value .``
+    """A fact as a passage has it: title and text, which says among other things ``statement value .``
 
     ``paraphrase value .`` says the same in the question's words.
     """
@@ -78,7 +78,7 @@ def _name(variant: str, first: int, last: int) -> str:
 def _fact(rng: np.random.Generator, variant: str, relation: Relation, name: str, value: str, asides: int = 2) -> Fact:
     """The fact, told among asides: first, between them or last."""
     statement, paraphrase = (
-        told.format(n=name, v="\0").split("\0")[0].strip() for told in (relation.text, relation.paraphrase)
+        sentence.format(n=name, v="\0").split("\0")[0].strip() for sentence in (relation.text, relation.paraphrase)
     )
     sentences = [ASIDES[variant][place] for place in rng.choice(len(ASIDES[variant]), asides, replace=False)]
     sentences.insert(rng.integers(asides + 1), relation.text.format(n=name, v=value))
@@ -112,9 +112,9 @@ def facts(world: World) -> list[Fact]:
 
 def passages(world: World) -> Iterator[Passage]:
     """The world's knowledge base, in shuffled order."""
-    told = facts(world)
-    for row, place in enumerate(np.random.default_rng([world.seed, 8]).permutation(len(told))):
-        yield Passage(str(row), told[place].title, told[place].text)
+    known = facts(world)
+    for row, place in enumerate(np.random.default_rng([world.seed, 8]).permutation(len(known))):
+        yield Passage(str(row), known[place].title, known[place].text)
 
 
 def questions(world: World) -> dict[str, list[Question]]:
@@ -125,17 +125,17 @@ def questions(world: World) -> dict[str, list[Question]]:
     Raises:
         InputError: more questions are asked for than there are facts.
     """
-    told = facts(world)
+    known = facts(world)
     asked = world.train + world.dev + world.test
-    if asked > len(told):
-        raise InputError(f"world {world.variant}: {asked} questions of {len(told)} facts; lower train, dev or test.")
-    order = np.random.default_rng([world.seed, 9]).permutation(len(told))[:asked]
+    if asked > len(known):
+        raise InputError(f"world {world.variant}: {asked} questions of {len(known)} facts; lower train, dev or test.")
+    order = np.random.default_rng([world.seed, 9]).permutation(len(known))[:asked]
     ends = np.cumsum([world.train, world.dev, world.test])
     splits = {}
     for split, places in zip(("train", "dev", "test"), np.split(order, ends[:-1]), strict=True):
         splits[split] = []
         for number, place in enumerate(places):
-            fact = told[place]
+            fact = known[place]
             alias = [fact.value.split(" ", 1)[1]] if world.variant == "triviaqa" else []
             splits[split].append(
                 Question(f"{world.variant}-{split}-{number}", fact.question, [fact.value, *alias], fact.value)
@@ -169,11 +169,11 @@ def fresh_article(rng: np.random.Generator) -> str:
     name = _names(rng, variant, 1)[0]
     relations = rng.permutation(len(RELATIONS[variant]))[:4]
     values = _values(rng, len(relations))
-    told = [
+    chosen = [
         _fact(rng, variant, RELATIONS[variant][relation], name, value, asides=int(rng.integers(2)))
         for relation, value in zip(relations, values, strict=True)
     ]
-    return " ".join(fact.text for fact in told)
+    return " ".join(fact.text for fact in chosen)
 
 
 def train_tagger(folder: str, *, seed: int = 0, sentences: int = 400) -> float:

@@ -102,17 +102,17 @@ def read_fid_index(folder: str | Path, source: str) -> dict[str, list[int]]:
     index = {}
     for split in ("train", "dev"):
         name = f"{FID_PREFIX[source]}.{split}.idx.json"
-        found = sorted(Path(folder).rglob(name))
-        if not found:
+        files = sorted(Path(folder).rglob(name))
+        if not files:
             raise InputError(
                 f"{folder}: FiD's index has no file '{name}'; delete row '{FID_INDEX}' of the sources table."
             )
         try:
-            index[split] = json.loads(found[0].read_text(encoding="utf-8"))
+            index[split] = json.loads(files[0].read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
-            raise InputError(f"{found[0]}, line {error.lineno}: not JSON ({error.msg}).") from None
+            raise InputError(f"{files[0]}, line {error.lineno}: not JSON ({error.msg}).") from None
         if not isinstance(index[split], list) or not all(type(row) is int for row in index[split]):
-            raise InputError(f"{found[0]}: no list of row numbers.")
+            raise InputError(f"{files[0]}: no list of row numbers.")
     return index
 
 
@@ -209,10 +209,10 @@ def prepare_questions(
 
 
 def _only(folder: Path, name: str) -> Path:
-    found = sorted(folder.rglob(name))
-    if not found:
+    files = sorted(folder.rglob(name))
+    if not files:
         raise InputError(f"{folder.name}: the archive has no '{name}'; it is not the one that the paper used.")
-    return found[0]
+    return files[0]
 
 
 # ------------------------------------------------------------------ passages

@@ -139,16 +139,16 @@ class Planner(Workload):
 
     def step_seconds(self, experiment: str, dataset: str) -> float:
         """Seconds of one training step, refreshes left out."""
-        told, corpus = self.scale.experiments[experiment], self.corpora[self.scale.datasets[dataset].corpus]
+        row, corpus = self.scale.experiments[experiment], self.corpora[self.scale.datasets[dataset].corpus]
         batch = self.scale.training_of(experiment, dataset).batch_size
         reader, retriever, k = self.shape[self.scale.reader_kind(experiment)], self.shape["retriever"], self.retrieval.k
-        trained = "reader" in told.train
+        trained = "reader" in row.train
         flops = batch * self._read(experiment, corpus)[0] * (3 if trained else 1)
         traffic = reader.parameters * weight_traffic(self.precision, trained=trained)
-        if told.signal == "perplexity":
+        if row.signal == "perplexity":
             flops += batch * self._alone(experiment, corpus, k)
             traffic += reader.parameters * weight_traffic(self.precision, trained=False)
-        if "retriever" not in told.train:
+        if "retriever" not in row.train:
             return self._seconds(flops, traffic)
         flops += batch * 3 * retriever.read_flops(k * corpus.tokens + QUESTION_TOKENS, corpus.tokens)
         traffic += retriever.parameters * weight_traffic(self.precision, trained=True)
@@ -216,12 +216,12 @@ class Planner(Workload):
 
     def train(self, experiment: str, dataset: str, seed: int) -> Stage:
         """One run."""
-        told, training = self.scale.experiments[experiment], self.scale.training_of(experiment, dataset)
+        row, training = self.scale.experiments[experiment], self.scale.training_of(experiment, dataset)
         corpus = self.corpora[self.scale.datasets[dataset].corpus]
         shape = {"reader": self.shape[self.scale.reader_kind(experiment)], "retriever": self.shape["retriever"]}
-        trained = sum(shape[part].parameters for part in told.train)
+        trained = sum(shape[part].parameters for part in row.train)
         frozen = sum(part.parameters for part in shape.values()) - trained
-        teaches = "retriever" in told.train
+        teaches = "retriever" in row.train
         shards = room.shard_bytes(corpus.passages, shape["retriever"].size, self.retrieval.dtype) if teaches else 0
         disk, kept = room.training_disk(trained, shards)
         step = self.step_seconds(experiment, dataset)
@@ -231,7 +231,7 @@ class Planner(Workload):
         part = math.ceil(training.batch_size / training.accumulate)
         tokens = part * self._read(experiment, corpus)[1]
         activations = (
-            LAYER_BYTES * tokens * shape["reader"].width * (shape["reader"].layers if "reader" in told.train else 1)
+            LAYER_BYTES * tokens * shape["reader"].width * (shape["reader"].layers if "reader" in row.train else 1)
         )
         held = 18 * trained + 6 * frozen + activations
         if teaches:
@@ -352,14 +352,14 @@ def render(planner: Planner, markdown: bool = False) -> str:
     align = ["left", *["right"] * (len(rows[0]) - 1)]
     table = tabulate(rows, headers="keys", tablefmt="pipe" if markdown else "rounded_outline", colalign=align)
     title = f"Plan of scale '{planner.scale.name}' on {on.title}"
-    told = [f"- {note}" for note in notes(planner, stages)]
-    return "\n".join([f"# {title}" if markdown else title, "", table, "", *told, ""])
+    footer = [f"- {note}" for note in notes(planner, stages)]
+    return "\n".join([f"# {title}" if markdown else title, "", table, "", *footer, ""])
 
 
 def notes(planner: Planner, stages: list[Stage]) -> list[str]:
     """What a reader of the table must know."""
     on, precision = planner.device, planner.precision
-    told = [
+    sentences = [
         "Times are estimates from a roofline, NOT measurements: operations ÷ "
         f"({on.tflops[precision]:g} TFLOP/s in {precision} × efficiency {on.efficiency:g}) + bytes ÷ "
         f"({on.bandwidth:g} TB/s). The device's figures: {on.origin}; the efficiency is assumed.",
@@ -370,10 +370,10 @@ def notes(planner: Planner, stages: list[Stage]) -> list[str]:
     ]
     for name, corpus in planner.corpora.items():
         how = "counted" if corpus.known else "stated or assumed; counted once the corpus is tokenised"
-        told.append(f"Corpus {name}: {corpus.passages:,} passages of {corpus.tokens:.0f} tokens ({how}).")
+        sentences.append(f"Corpus {name}: {corpus.passages:,} passages of {corpus.tokens:.0f} tokens ({how}).")
     if any(stage.paper_hours for stage in stages):
-        told.append("paper: the paper's own hours on an A100 (Appendix E), for as many steps as here.")
+        sentences.append("paper: the paper's own hours on an A100 (Appendix E), for as many steps as here.")
     short = [stage.name for stage in stages if stage.gpu > on.memory * 1e9]
     if short:
-        told.append(f"NOT ENOUGH GPU MEMORY ({on.memory:g} GB): {'; '.join(short)}.")
-    return told
+        sentences.append(f"NOT ENOUGH GPU MEMORY ({on.memory:g} GB): {'; '.join(short)}.")
+    return sentences

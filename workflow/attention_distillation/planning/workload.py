@@ -70,22 +70,22 @@ class Workload:
         from ..data import miniature
         from ..data.downloads import read_sources, rows_for
 
-        folder, told = self.results / "corpus" / name, self.scale.corpora[name]
+        folder, given = self.results / "corpus" / name, self.scale.corpora[name]
         if (folder / "offsets.npy").exists() and (folder / "passages.arrow").exists():
             offsets = np.load(folder / "offsets.npy", mmap_mode="r", allow_pickle=False)
             passages = len(offsets) - 1
             return Corpus(passages, int(offsets[-1]) / passages, (folder / "passages.arrow").stat().st_size, True)
         longest = self.scale.retrieval.passage_max_tokens
-        if told.world:
-            passages = told.world.people * len(miniature.RELATIONS[told.world.variant])
+        if given.world:
+            passages = given.world.people * len(miniature.RELATIONS[given.world.variant])
             return Corpus(passages, min(WORLD_TOKENS, longest), WORLD_BYTES * passages, False)
-        if told.passages:
-            passages, size = extent(told.passages, "passages")
+        if given.passages:
+            passages, size = extent(given.passages, "passages")
             return Corpus(passages, min(size / max(passages, 1) / room.BYTES_A_TOKEN, longest), size, False)
-        passages = [row.passages for row in rows_for(read_sources(REFERENCE / "sources.csv"), told.source)]
+        passages = [row.passages for row in rows_for(read_sources(REFERENCE / "sources.csv"), given.source)]
         if not all(passages):
             raise InputError(
-                f"corpora.{name}: nobody states how many passages '{told.source}' has; once it is tokenised "
+                f"corpora.{name}: nobody states how many passages '{given.source}' has; once it is tokenised "
                 f"(snakemake --cores 1 {folder}/offsets.npy) its plan can be made."
             )
         return Corpus(sum(passages), min(WIKIPEDIA_TOKENS, longest), WIKIPEDIA_BYTES * sum(passages), False)
@@ -100,12 +100,12 @@ class Workload:
 
     def questions(self, dataset: str) -> dict[str, int]:
         """How many each split has."""
-        told = self.scale.datasets[dataset]
-        if told.questions:
-            return {split: extent(told.questions[split], "questions")[0] for split in SPLITS}
-        if told.source:
+        data = self.scale.datasets[dataset]
+        if data.questions:
+            return {split: extent(data.questions[split], "questions")[0] for split in SPLITS}
+        if data.source:
             from ..data.sources import split_sizes
 
-            return split_sizes(REFERENCE / "datasets.csv", told.source)
-        world = self.scale.corpora[told.corpus].world
+            return split_sizes(REFERENCE / "datasets.csv", data.source)
+        world = self.scale.corpora[data.corpus].world
         return {split: getattr(world, split) for split in SPLITS}

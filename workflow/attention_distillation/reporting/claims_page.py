@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..analysis.statistics import intervals_told
+from ..analysis.statistics import intervals_note
 from .judging import INSTANCES, plain
 from .typesetting import document, grid, not_paper_scale
 
@@ -22,7 +22,7 @@ def measured_notes(labels: dict) -> list[str]:
     """What a reader of measured verdicts must know."""
     return [
         f"Scale: {labels['scale']}. Seeds: {', '.join(map(str, labels['seeds']))}. "
-        f"{intervals_told(len(labels['seeds']))} Differences are paired.",
+        f"{intervals_note(len(labels['seeds']))} Differences are paired.",
         *not_paper_scale(labels["scale"]),
     ]
 

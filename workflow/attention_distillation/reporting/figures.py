@@ -200,7 +200,7 @@ def _histogram(
     """Share of units in each bin, a step line an experiment; in the strip above its mean and middle half."""
     column = f"{statistic}_{target}_{percentile}"
     values = {name: units.loc[units["experiment"] == name, column].dropna().to_numpy() for name in shown}
-    values = {name: found for name, found in values.items() if len(found)}
+    values = {name: sample for name, sample in values.items() if len(sample)}
     word = STATISTICS[statistic][:1].upper() + STATISTICS[statistic][1:]
     strip.set_title(f"{word}, {percentile}th percentile")
     strip.set_axis_off()
@@ -208,14 +208,14 @@ def _histogram(
         _message(axes, f"{word} is undefined in every unit\n(fewer than three near tokens, or constant)")
         return
     bins = _bins(statistic, np.concatenate(list(values.values())))
-    for line, (name, found) in enumerate(values.items()):
+    for line, (name, sample) in enumerate(values.items()):
         # what lies beyond the last bin is counted in it, so that the shares of each line sum to 1
-        share = np.histogram(np.clip(found, bins[0], bins[-1]), bins)[0] / len(found)
+        share = np.histogram(np.clip(sample, bins[0], bins[-1]), bins)[0] / len(sample)
         style = look(name, labels)
         axes.stairs(share, bins, linewidth=1.7, label=labels["experiments"][name], **style)
-        middle = np.minimum(np.quantile(found, (0.25, 0.75)), bins[-1])
+        middle = np.minimum(np.quantile(sample, (0.25, 0.75)), bins[-1])
         strip.plot(middle, [line, line], color=style["color"], linewidth=2.2, alpha=0.45, solid_capstyle="round")
-        strip.plot(min(found.mean(), bins[-1]), line, marker="o", markersize=5, color=style["color"])
+        strip.plot(min(sample.mean(), bins[-1]), line, marker="o", markersize=5, color=style["color"])
     strip.set(xlim=(bins[0], bins[-1]), ylim=(len(values) - 0.4, -0.6))
     axes.set(
         xlim=(bins[0], bins[-1]),
@@ -342,10 +342,10 @@ def _bars(axes, rows: pd.DataFrame, panel: Sequence, labels: dict) -> None:
     reach = [0.0]
     for side, experiment in enumerate(RIVALS):
         for place, dataset in enumerate(datasets):
-            found = part[(part["experiment"] == experiment) & (part["dataset"] == dataset)]
-            if found.empty:
+            rows_here = part[(part["experiment"] == experiment) & (part["dataset"] == dataset)]
+            if rows_here.empty:
                 continue
-            row, x = found.iloc[0], place + 0.38 * (side - 0.5)
+            row, x = rows_here.iloc[0], place + 0.38 * (side - 0.5)
             colour, seen = look(experiment, labels)["color"], axes.get_legend_handles_labels()[1]
             name = labels["experiments"][experiment]
             axes.bar(x, row["mean"], 0.34, color=colour, label=name if name not in seen else None)

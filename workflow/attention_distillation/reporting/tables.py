@@ -43,10 +43,10 @@ def run_of(path: str | Path) -> tuple[str, str, int]:
     Raises:
         InputError: the path is none of a run's.
     """
-    found = re.search(r"([^/]+)/([^/]+)/seed(\d+)/[^/]+$", Path(path).as_posix())
-    if not found:
+    match = re.search(r"([^/]+)/([^/]+)/seed(\d+)/[^/]+$", Path(path).as_posix())
+    if not match:
         raise InputError(f"{path}: not <dataset>/<experiment>/seed<N>/<file>; give the file of a run.")
-    return found[1], found[2], int(found[3])
+    return match[1], match[2], int(match[3])
 
 
 def read_rows(path: str | Path) -> pd.DataFrame:
@@ -71,13 +71,13 @@ def read_rows(path: str | Path) -> pd.DataFrame:
 
 def write_rows(path: str | Path, rows: pd.DataFrame) -> None:
     """Write rows as CSV with six significant digits, absent numbers empty: equal rows give equal bytes."""
-    told = rows.copy()
-    for name in _NUMBERS & set(told.columns):
-        told[name] = [
-            "" if pd.isna(value) else f"{value:.0f}" if name == "n" else f"{value + 0.0:.6g}" for value in told[name]
+    written = rows.copy()
+    for name in _NUMBERS & set(written.columns):
+        written[name] = [
+            "" if pd.isna(value) else f"{value:.0f}" if name == "n" else f"{value + 0.0:.6g}" for value in written[name]
         ]
     with replacing(path) as part:
-        told.to_csv(part, index=False, lineterminator="\n")
+        written.to_csv(part, index=False, lineterminator="\n")
 
 
 def read_predictions(paths: Iterable[str | Path]) -> pd.DataFrame:
@@ -125,10 +125,10 @@ class _Grid:
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> _Grid:
-        found = [pd.factorize(frame[name]) for name in ("experiment", "seed", "instance")]
-        shape = tuple(len(names) for _, names in found)
-        flat = np.ravel_multi_index([codes for codes, _ in found], shape)
-        return cls(list(found[0][1]), frame, flat, shape)
+        coded = [pd.factorize(frame[name]) for name in ("experiment", "seed", "instance")]
+        shape = tuple(len(names) for _, names in coded)
+        flat = np.ravel_multi_index([codes for codes, _ in coded], shape)
+        return cls(list(coded[0][1]), frame, flat, shape)
 
     def sums(self, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sum, sum of squares and number of the defined values of a column, each (E, S, N)."""
@@ -136,8 +136,8 @@ class _Grid:
         has = ~np.isnan(values)
         flat, values = self.flat[has], values[has]
         size = int(np.prod(self.shape))
-        found = (np.bincount(flat, weights, minlength=size) for weights in (values, values**2, np.ones(len(values))))
-        return tuple(part.astype(np.float64).reshape(self.shape) for part in found)  # of nothing, bincount is of int
+        sums = (np.bincount(flat, weights, minlength=size) for weights in (values, values**2, np.ones(len(values))))
+        return tuple(part.astype(np.float64).reshape(self.shape) for part in sums)  # of nothing, bincount is of int
 
 
 def _grids(frame: pd.DataFrame, replicates: int):
@@ -152,21 +152,21 @@ def score_measures(predictions: pd.DataFrame, replicates: int) -> dict[Key, Meas
 
 
 def _means(frame: pd.DataFrame, table: str, names: Sequence[str], replicates: int) -> dict[Key, Measure]:
-    found = {}
+    measures = {}
     for dataset, grid, resampling in _grids(frame, replicates):
         for statistic in names:
             total, squares, count = grid.sums(statistic)
             for index, experiment in enumerate(grid.experiments):
                 mean, _ = statistics.mean_and_spread(resampling, total[index], squares[index], count[index])
                 key = (table, experiment, dataset, statistic, "", "")
-                found[key] = Measure(mean, mean.over_seeds, int(count[index].sum()))
-    return found
+                measures[key] = Measure(mean, mean.over_seeds, int(count[index].sum()))
+    return measures
 
 
 def unit_measures(units: pd.DataFrame, percentiles: Sequence[int], replicates: int) -> dict[Key, Measure]:
     """Tables 3 and 4 (mean and std over the units where defined) and Appendix C (Pearson's correlation over instances
     of the answer-related with the question-related mean attention, and of their Spearman values; std over seeds)."""
-    found = {}
+    measures = {}
     for dataset, grid, resampling in _grids(units, replicates):
         for percentile in percentiles:
             for statistic in ("attention", "spearman"):
@@ -177,14 +177,14 @@ def unit_measures(units: pd.DataFrame, percentiles: Sequence[int], replicates: i
                     for index, experiment in enumerate(grid.experiments):
                         mean, std = statistics.mean_and_spread(resampling, total[index], squares[index], count[index])
                         key = (TABLE_OF_TARGET[target], experiment, dataset, statistic, target, str(percentile))
-                        found[key] = Measure(mean, std.value, int(count[index].sum()), std)
+                        measures[key] = Measure(mean, std.value, int(count[index].sum()), std)
                 for index, experiment in enumerate(grid.experiments):
                     x, y = (values[target][index] for target in TABLE_OF_TARGET)
                     correlation = statistics.pearson(resampling, x, y)
                     key = (f"C.{statistic}", experiment, dataset, "pearson", "", str(percentile))
                     pairs = int((~(np.isnan(x) | np.isnan(y))).sum())
-                    found[key] = Measure(correlation, correlation.over_seeds, pairs)
-    return found
+                    measures[key] = Measure(correlation, correlation.over_seeds, pairs)
+    return measures
 
 
 def signal_frame(units: pd.DataFrame) -> pd.DataFrame:
@@ -207,12 +207,12 @@ def signal_frame(units: pd.DataFrame) -> pd.DataFrame:
         values, instances = mass.to_numpy(dtype=np.float64), mass.index
         mixed = bears.any(1) & ~bears.all(1)
         tells = mixed & ~np.isclose(values.max(1), values.min(1), rtol=1e-4)
-        found = {
+        columns = {
             "picks": bears[np.arange(len(bears)), values.argmax(1)],
             "picks_centred": bears[np.arange(len(bears)), (values - values.mean(0)).argmax(1)],
             "last_place": values[:, -1] / values.sum(1),
         }
-        frame = pd.DataFrame({name: np.where(tells, value, np.nan) for name, value in found.items()})
+        frame = pd.DataFrame({name: np.where(tells, value, np.nan) for name, value in columns.items()})
         chance = np.where(mixed, bears.mean(1), np.nan)
         frames.append(frame.assign(chance=chance, instance=instances, dataset=run[0], experiment=run[1], seed=run[2]))
     return pd.concat(frames, ignore_index=True)
@@ -272,8 +272,10 @@ def difference_rows(measures: dict[Key, Measure], pairs: Iterable[tuple[str, str
     rows = []
 
     def add(key: Key, first: statistics.Estimate, second: statistics.Estimate, n: int) -> None:
-        found = first - second
-        rows.append((*key, found.value, np.nan, n, *statistics.interval(found), statistics.p_above(found)))
+        difference = first - second
+        rows.append(
+            (*key, difference.value, np.nan, n, *statistics.interval(difference), statistics.p_above(difference))
+        )
 
     for one, other in pairs:
         for key, first in measures.items():

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..analysis.statistics import intervals_told
+from ..analysis.statistics import intervals_note
 from ..files import replacing
 from ..provenance import digest
 from .labels import UNITS, Quantity, named, with_k
@@ -289,7 +289,7 @@ def footer(labels: dict, rows: pd.DataFrame, origins: dict[str, dict], replicate
     packages = ", ".join(f"{name} {'/'.join(sorted(map(str, each)))}" for name, each in sorted(versions.items()))
     notes = [
         f"Scale: {scale}. Seeds: {seeds}. n: {_span(counted['n'])} {what}.",
-        f"{intervals_told(len(labels['seeds']))} Bootstrap replicates: {replicates:,}.",
+        f"{intervals_note(len(labels['seeds']))} Bootstrap replicates: {replicates:,}.",
         f"Nouns of the questions by: {recorded('nouns')}. Device: {recorded('device')}.",
         f"Config hash: {hashes[0] if len(hashes) == 1 else digest(hashes) if hashes else 'not recorded'}. "
         f"Versions: {packages or 'not recorded'}.",

@@ -94,9 +94,9 @@ class ExactIndex:
         for shard in self._shards:
             for start in range(0, len(shard), BLOCK_ROWS):
                 block = np.ascontiguousarray(shard[start : start + BLOCK_ROWS], dtype=np.float32)
-                found, places = _nearest(questions, block, k)
+                block_scores, places = _nearest(questions, block, k)
                 give_back(shard)
-                scores = np.concatenate([scores, found], 1)
+                scores = np.concatenate([scores, block_scores], 1)
                 rows = np.concatenate([rows, places.astype(np.int64) + begin + start], 1)
                 order = np.lexsort((rows, -scores))[:, :k]
                 scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
@@ -226,8 +226,8 @@ def build(shards: Sequence[np.ndarray], retrieval, device: str = "cpu"):
 
 def recall(index, exact, questions: np.ndarray, k: int) -> float:
     """Share of the exact k nearest that ``index`` finds too, a mean over questions."""
-    found, true = index.search(questions, k)[1], exact.search(questions, k)[1]
-    return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(found, true, strict=True)]))
+    approximate, true = index.search(questions, k)[1], exact.search(questions, k)[1]
+    return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(approximate, true, strict=True)]))
 
 
 def retrieve(

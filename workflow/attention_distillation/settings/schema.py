@@ -336,10 +336,10 @@ class Scale(Strict):
         """The settings that a run's numbers rest on, and those of the runs that it starts from: its hash is theirs."""
         runs: dict[str, dict] = {}
         for name in self.with_origins([experiment]):
-            told = self.experiments[name]
-            runs[name] = told.model_dump(exclude={"title", "control", "training"})
+            row = self.experiments[name]
+            runs[name] = row.model_dump(exclude={"title", "control", "training"})
             runs[name]["distillation"] = self.distillation_of(name).model_dump()
-            if told.train:
+            if row.train:
                 runs[name]["training"] = self.training_of(name, dataset).model_dump()
         data = self.datasets[dataset]
         return {

@@ -28,20 +28,20 @@ def _model_at(model: type[BaseModel], path: tuple) -> type[BaseModel] | None:
         info = model.model_fields.get(step)
         if info is None:
             continue  # a key of a dict[str, Model]: the model stays
-        found, stack = None, [info.annotation]
-        while stack and found is None:
+        nested, stack = None, [info.annotation]
+        while stack and nested is None:
             kind = stack.pop()
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                found = kind
+                nested = kind
             stack.extend(getattr(kind, "__args__", ()))
-        if found is None:
+        if nested is None:
             return None
-        model = found
+        model = nested
     return model
 
 
 def lines(error: ValidationError, model: type[BaseModel]) -> str:
-    told = []
+    messages = []
     for fault in error.errors():
         key = ".".join(map(str, fault["loc"]))
         message = fault["msg"].removeprefix("Value error, ")
@@ -52,8 +52,8 @@ def lines(error: ValidationError, model: type[BaseModel]) -> str:
             message = "missing; give it"
         elif fault["type"] != "value_error":
             message = f"{message} (it is {fault['input']!r})"
-        told.append(f"{key}: {message}" if key else message)
-    return "\n  ".join(told)
+        messages.append(f"{key}: {message}" if key else message)
+    return "\n  ".join(messages)
 
 
 def validated(model: type[BaseModel], value: object, where: str):
