@@ -20,14 +20,14 @@ from attention_distillation.training.replicas import Replicas
 BOTH = ["reader", "retriever"]
 RUNS = {
     "step1": (["reader"], "none", "falcon_alibi", {}),
-    "joint": (BOTH, "attention", "falcon_alibi", {}),
+    "joint": (BOTH, "attention", "falcon_alibi", {"clip_norm": 0.5}),
     "step2": (["retriever"], "attention", "falcon_alibi", {"accumulate": 2}),
     "fusion": (["reader"], "none", "t5", {}),
 }
 RETRIEVAL = tiny.RETRIEVAL.model_copy(update={"shards": 3})
 
 
-def trainer(name: str, folder: Path, material, replicas: Replicas | None = None) -> Trainer:
+def trainer(name: str, folder: Path, material, replicas: Replicas | None = None, save_seconds: float = 600) -> Trainer:
     """A run of 5 questions a batch, which two processes cannot share evenly, its passages shuffled."""
     trained, signal, kind, numbers = RUNS[name]
     reader = models.reader(kind, passage=80, answer=6)
@@ -40,7 +40,8 @@ def trainer(name: str, folder: Path, material, replicas: Replicas | None = None)
         reader, tiny.bert(), trained=trained, signal=signal, material=material,
         training=Training(learning_rate=5e-4, steps=6, warmup_steps=1, batch_size=5, refresh_every=2, **numbers),
         distillation=Distillation(tau_gold=0.3, passage_order="shuffled"), retrieval=RETRIEVAL, seed=0,
-        folder=folder / name, config_hash="abc", replicas=replicas, progress=False,
+        folder=folder / name, identity={"settings": "abc"}, replicas=replicas, progress=False,
+        save_seconds=save_seconds,
     )  # fmt: skip
 
 
@@ -66,20 +67,23 @@ def stop(made: Trainer, at: int) -> None:
 
 
 def main(folder: Path) -> None:
-    """Every run, then the joint one again, killed and gone on with; weights of every process are written."""
+    """Every run, then the joint one again, killed between two refreshes and gone on with; writes all weights."""
     replicas = Replicas.join()
     material = tiny.material(folder / f"material{replicas.rank}")
     for name in RUNS:
         made = trainer(name, folder, material, replicas)
         made.run()
         save_file(weights(made), folder / f"{name}.{replicas.rank}.safetensors")
-    stop(killed := trainer("joint", folder / "again", material, replicas), 3)
+    stop(killed := trainer("joint", folder / "again", material, replicas, save_seconds=1e-9), 3)
     try:
         killed.run()
     except KeyboardInterrupt:
         replicas.wait()
     again = trainer("joint", folder / "again", material, replicas)
+    taken, step = [], again.step
+    again.step = lambda rows, number, parts: taken.append(number) or step(rows, number, parts)
     again.run()
+    write_json(folder / f"taken.{replicas.rank}.json", taken)
     save_file(weights(again), folder / f"again.{replicas.rank}.safetensors")
     shares = [replicas.share(np.arange(count)).tolist() for count in (5, 2)]
     write_json(folder / f"shares.{replicas.rank}.json", shares)

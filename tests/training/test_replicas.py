@@ -10,22 +10,16 @@ import sys
 import time
 from pathlib import Path
 
-import models
-import numpy as np
 import psutil
 import pytest
 import replica_runs
 import tiny
 import torch
-from filelock import FileLock
 from safetensors.torch import load_file
 
-from attention_distillation import records
-from attention_distillation.data import miniature
-from attention_distillation.files import InputError, read_jsonl
+from attention_distillation.files import read_jsonl
 from attention_distillation.jobs import runtime
-from attention_distillation.settings import WORKFLOW, Distillation, Training
-from attention_distillation.training.job import train_on
+from attention_distillation.settings import WORKFLOW
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,55 +76,14 @@ def test_a_killed_run_of_two_ends_as_one_that_was_not(together):
         assert {**one, "seconds": 0, "questions_per_second": 0} == {**two, "seconds": 0, "questions_per_second": 0}
 
 
+def test_both_go_on_from_the_same_step(together):
+    """Number 0's clock says when a state is saved; it is that of the third step, between two refreshes."""
+    assert [json.loads((together / f"taken.{rank}.json").read_text()) for rank in (0, 1)] == [[3, 4, 5]] * 2
+
+
 def test_every_question_is_taken_by_one(together):
     one, two = (json.loads((together / f"shares.{rank}.json").read_text()) for rank in (0, 1))
     assert [a + b for a, b in zip(one, two, strict=True)] == [[0, 1, 2, 3, 4], [0, 1]]
-
-
-def test_a_job_on_two_is_the_job_on_one(tmp_path):
-    """From files to files, by the way that the rule takes."""
-    material = tiny.material(tmp_path / "material")
-    for split in records.SPLITS:
-        records.write_questions(tmp_path / f"{split}.jsonl", miniature.questions(tiny.WORLD)[split])
-    models.reader("falcon_alibi").save(tmp_path / "reader")
-    tiny.bert().save(tmp_path / "retriever")
-    given = {name: str(tmp_path / "material" / f"{name}.npy") for name in ("tokens", "offsets")}
-    given |= {name: str(tmp_path / name) for name in ("reader", "retriever")}
-    given |= {split: str(tmp_path / f"{split}.jsonl") for split in records.SPLITS}
-    given |= {"passages": str(tmp_path / "material" / "passages.arrow")}
-    given |= {"shards": [str(tmp_path / "material" / "shard-0.npy")]}
-    params = {
-        "experiment": {"architecture": "decoder_only", "train": ["reader", "retriever"], "signal": "attention"},
-        "training": Training(learning_rate=5e-4, steps=2, batch_size=4, refresh_every=2).model_dump(),
-        "distillation": Distillation(tau_gold=0.3).model_dump(),
-        "retrieval": replica_runs.RETRIEVAL.model_dump(),
-        "prompt": {"passage_max_tokens": 80, "answer_max_tokens": 6},
-        "precision": "float32",
-    }
-    logs, found = [], []
-    for processes in (1, 2):
-        folder = tmp_path / f"on{processes}"
-        folder.mkdir()
-        paths = {"checkpoint": str(folder / "checkpoint"), "log": str(folder / "log.jsonl")}
-        paths |= {"retrieved": str(folder / "retrieved.parquet")}
-        train_on(processes, {"input": given, "params": params, "wildcards": {"seed": "0"}, **paths}, 2)
-        logs.append(rows(folder))
-        assert sorted(path.name for path in folder.iterdir()) == ["checkpoint", "log.jsonl", "retrieved.parquet"]
-        parts = sorted(path.name for path in (folder / "checkpoint").iterdir())
-        assert parts == ["provenance.json", "reader", "retriever"]
-        found.append(records.read_retrieved(folder / "retrieved.parquet", len(material.corpus)))
-    assert found[0].shape == (len(material.questions["test"]), replica_runs.RETRIEVAL.k)
-    assert np.mean(found[0] == found[1]) > 0.95
-    assert logs[1][-1]["reader_loss"] == pytest.approx(logs[0][-1]["reader_loss"], abs=1e-5)
-    assert logs[1][-1]["retriever_loss"] == pytest.approx(logs[0][-1]["retriever_loss"], abs=1e-5)
-
-
-def test_a_run_that_another_job_trains_is_left_alone(tmp_path):
-    job = {"input": {"reader": "a", "retriever": "b"}, "params": {"experiment": {"train": []}}}
-    other = FileLock(tmp_path / ".busy")
-    with other, pytest.raises(InputError, match=rf"{tmp_path.name}: another job trains this run; wait"):
-        train_on(1, job | {"log": str(tmp_path / "log.jsonl")}, 1)
-    assert list(tmp_path.iterdir()) in ([], [tmp_path / ".busy"])
 
 
 def test_a_job_that_is_ended_ends_its_processes(tmp_path):

@@ -1,6 +1,24 @@
 # reads questions, corpus, first index and models; writes */*/seed*/checkpoint, log.jsonl, retrieved.test.parquet
+def settings_of_run(wildcards):
+    """What a run's weights rest on, as training.job.TrainJob takes it."""
+    name, dataset = wildcards.experiment, wildcards.dataset
+    experiment = SCALE.experiments[name]
+    runs = SCALE.runs_behind(name, dataset)
+    for row in runs.values():
+        del row["analysis"]  # of what is done with a run afterwards
+    return {
+        **{key: getattr(experiment, key) for key in ("architecture", "train", "signal")},
+        "training": plain(SCALE.training_of(name, dataset)),
+        "distillation": plain(SCALE.distillation_of(name)),
+        "retrieval": plain(SCALE.retrieval.in_use()),
+        "prompt": plain(SCALE.prompt),
+        "precision": SCALE.compute.precision_in_use,
+        "origins": {origin: row for origin, row in runs.items() if origin != name},
+    }
+
+
 rule train_run:
-    """Train a reader, a retriever or both, and search with it; a killed job goes on from its last refresh."""
+    """Train a reader, a retriever or both, and search with it; a killed job goes on from its last state."""
     input:
         passages=corpus_file("passages.arrow"),
         prompts=checked_prompts,
@@ -30,15 +48,9 @@ rule train_run:
     threads: SCALE.compute.train_threads
     resources:
         gpu=SCALE.compute.gpus,
+        save_seconds=SCALE.compute.save_seconds,  # a param would retrain what was saved at other times
     params:
-        experiment=lambda wildcards: SCALE.experiments[wildcards.experiment].model_dump(
-            include={"architecture", "train", "signal"}
-        ),
-        training=lambda wildcards: plain(SCALE.training_of(wildcards.experiment, wildcards.dataset)),
-        distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment)),
-        retrieval=plain(SCALE.retrieval.in_use()),
-        prompt=plain(SCALE.prompt),
-        precision=SCALE.compute.precision_in_use,
+        run=settings_of_run,
         contents=lambda wildcards: contents_of(start_of("reader")(wildcards), start_of("retriever")(wildcards)),
         code=code("train_run"),
     script:

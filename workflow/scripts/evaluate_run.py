@@ -1,5 +1,7 @@
 """Answer the test questions of one run, score the answers, and dump the attention of the sampled ones."""
 
+from pathlib import Path
+
 from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
@@ -9,10 +11,11 @@ from attention_distillation.analysis import inference
 from attention_distillation.models import weights
 from attention_distillation.models.readers import KINDS
 from attention_distillation.settings import Analysis, Distillation
-from attention_distillation.training import context
+from attention_distillation.training import context, state
 
 runtime.torch_threads(snakemake)
 params, given = snakemake.params, snakemake.input
+state.release(Path(given.retrieved).parent)  # Snakemake has recorded that the run is trained
 analysis = Analysis(**params.analysis)
 material = context.open_material(given.passages, {"test": given.test}, {"test": given.retrieved})
 reader = KINDS[params.architecture].load(runtime.part_of(given.reader, "reader"), **params.prompt)

@@ -4,16 +4,15 @@ from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
-from attention_distillation.training.job import train_on
+from attention_distillation.training.job import TrainJob, train_on
 
 runtime.torch_threads(snakemake)
-given = {name: files if isinstance(files, str) else list(files) for name, files in snakemake.input.items()}
-job = {
-    "input": given,
-    "params": dict(snakemake.params.items()),
-    "wildcards": dict(snakemake.wildcards.items()),
-    "checkpoint": snakemake.output.checkpoint,
-    "log": snakemake.output.log,
-    "retrieved": snakemake.output.retrieved,
-}
+job = TrainJob(
+    **snakemake.wildcards,
+    **snakemake.params.run,
+    code=snakemake.params.code,
+    inputs={name: paths if isinstance(paths, str) else list(paths) for name, paths in snakemake.input.items()},
+    outputs=dict(snakemake.output.items()),
+    save_seconds=snakemake.resources.save_seconds,
+)
 train_on(snakemake.resources.get("gpu", 0), job, snakemake.threads)

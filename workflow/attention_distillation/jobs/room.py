@@ -18,6 +18,8 @@ PROCESS_BYTES, CUDA_HOST_BYTES = 6e8, 2e9
 FLOAT = 4
 BYTES_A_TOKEN = 4.5
 """Of a text that nobody has tokenised yet [assumed]."""
+SET_ASIDE = "state.set_aside"
+"""In a run's folder: what another run left there. It stays while this one trains (``training.state``)."""
 
 
 def check_disk(path: str | Path, bytes_needed: float) -> None:
@@ -116,7 +118,7 @@ def check_training(
     """Before a run trains: is there room for its state, its checkpoint and the index that it refreshes?
 
     Args:
-        folder: the run's; what a killed job left there is counted as room.
+        folder: the run's; what a killed job left there to go on from is counted as room.
         models: directory of each part.
         trained: the parts that learn.
         shards: of the first index, where a retriever learns.
@@ -124,6 +126,7 @@ def check_training(
     counts = {part: weights(path) for part, path in models.items()}
     learn = sum(counts[part] for part in trained)
     needed, _ = training_disk(learn, sum(Path(shard).stat().st_size for shard in shards))
-    there = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+    files = (path for path in Path(folder).rglob("*") if path.is_file() and SET_ASIDE not in path.parts)
+    there = sum(path.stat().st_size for path in files)
     check_disk(folder, needed - there)
     check_memory("training", training_memory(learn, sum(counts.values()) - learn, on_gpu=on_gpu))

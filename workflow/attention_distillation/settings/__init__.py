@@ -8,13 +8,14 @@
 =============  ====================================================================
 """
 
-from .graph import UNTRAINED
+from .graph import UNTRAINED, Part
 from .loading import Config, Custom, Run, load, merged, read_scale, schemas
 from .schema import (
     MAIN,
     MODEL_KINDS,
     WORKFLOW,
     Analysis,
+    Architecture,
     Compute,
     Corpus,
     Distillation,
@@ -24,6 +25,7 @@ from .schema import (
     Prompt,
     Retrieval,
     Scale,
+    Signal,
     Training,
     World,
 )
@@ -34,6 +36,7 @@ __all__ = [
     "UNTRAINED",
     "WORKFLOW",
     "Analysis",
+    "Architecture",
     "Compute",
     "Config",
     "Corpus",
@@ -41,11 +44,13 @@ __all__ = [
     "Distillation",
     "Experiment",
     "ModelKind",
+    "Part",
     "Pretraining",
     "Prompt",
     "Retrieval",
     "Run",
     "Scale",
+    "Signal",
     "Training",
     "World",
     "load",

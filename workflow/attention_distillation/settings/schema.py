@@ -22,6 +22,8 @@ Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Order = Literal["ranked", "reversed", "shuffled"]
 Nouns = Literal["en_core_web_sm", "world", "content_words"]
+Architecture = Literal["decoder_only", "encoder_decoder"]
+Signal = Literal["attention", "perplexity", "none"]
 
 
 # ------------------------------------------------------------------ data
@@ -179,16 +181,28 @@ class Analysis(Strict):
 
 
 class Training(Strict):
-    """Appendix E, for one experiment and dataset."""
+    """How one experiment learns on one dataset: Appendix E, and what it leaves open."""
 
     learning_rate: Positive
     retriever_learning_rate: Positive | None = Field(None, description="beside a reader that learns at another")
+    rate_floor: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share of the rate that warm-up begins and decay ends at [Atlas: 0.1]"
+    )
+    epsilon: Positive = Field(1e-8, description="of AdamW [Atlas: 1e-6]")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="of AdamW, on every weight [Atlas: 0.1]")
+    clip_norm: Positive | None = Field(
+        None, description="largest norm of the gradient, over reader and retriever together [Atlas: 1.0]; null: any"
+    )
     steps: Count
     warmup_steps: Natural = 0
     batch_size: Count = Field(1, description="questions a step, over all replicas (paper: 1)")
     accumulate: Count = Field(1, description="parts a batch is split into, to save memory")
-    refresh_every: Count = Field(description="steps between log rows; each refreshes the index and saves the state")
-    validation_questions: Count = Field(500, description="dev questions behind the HR@5 of a log row")
+    refresh_every: Count = Field(description="steps until a trained retriever embeds the corpus anew")
+    log_every: Count | None = Field(None, description="steps between log rows; null: refresh_every")
+    validate_every: Count | None = Field(
+        None, description="steps between two measurements of HR@5, each with a log row; null: refresh_every"
+    )
+    validation_questions: Count = Field(500, description="dev questions behind that HR@5")
 
     @model_validator(mode="after")
     def _warm_before_the_end(self) -> Training:
@@ -206,11 +220,11 @@ class Experiment(Strict):
 
     title: str = Field(description="as it is written in tables")
     control: bool = Field(False, description="not in the paper; made by the target 'controls'")
-    architecture: Literal["decoder_only", "encoder_decoder"] = "decoder_only"
+    architecture: Architecture = "decoder_only"
     reader: str = Field("initial", description="'initial' or the experiment whose reader it starts from")
     retriever: str = Field("initial", description="'initial', 'random' or the experiment it starts from")
-    train: list[Literal["reader", "retriever"]] = Field(default_factory=list, description="what is trained")
-    signal: Literal["attention", "perplexity", "none"] = Field("none", description="what the retriever learns from")
+    train: list[Part] = Field(default_factory=list, description="what is trained")
+    signal: Signal = Field("none", description="what the retriever learns from")
     analysis: Literal["attention", "perplexity"] = Field("attention", description="token distribution analysed")
     distillation: dict[str, str | float | bool] = Field(
         default_factory=dict, description="keys of 'distillation' that differ here"
@@ -241,6 +255,9 @@ class Compute(Strict):
     batch_size: Count = Field(16, description="questions a batch in generation and analysis")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16 only where there is a GPU")
     gpus: Natural = Field(0, description="GPUs that share a training batch; any other job that runs a model takes one")
+    save_seconds: Count = Field(
+        600, description="between two saved states of a run, what a kill costs at most; at a refresh one is saved too"
+    )
     device: str = Field("cpu", description="what 'snakemake plan' plans for: a row of workflow/reference/devices.yaml")
 
     @field_validator("device")
@@ -332,8 +349,8 @@ class Scale(Strict):
         """The experiments and those that they start from (:func:`graph.with_origins`)."""
         return graph.with_origins(self.experiments, experiments)
 
-    def behind(self, experiment: str, dataset: str) -> dict:
-        """The settings that a run's numbers rest on, and those of the runs that it starts from: its hash is theirs."""
+    def runs_behind(self, experiment: str, dataset: str) -> dict[str, dict]:
+        """The settings of a run and of the runs that it starts from, by experiment."""
         runs: dict[str, dict] = {}
         for name in self.with_origins([experiment]):
             row = self.experiments[name]
@@ -341,9 +358,13 @@ class Scale(Strict):
             runs[name]["distillation"] = self.distillation_of(name).model_dump()
             if row.train:
                 runs[name]["training"] = self.training_of(name, dataset).model_dump()
+        return runs
+
+    def behind(self, experiment: str, dataset: str) -> dict:
+        """The settings that a run's numbers rest on, and those of the runs that it starts from: its hash is theirs."""
         data = self.datasets[dataset]
         return {
-            "runs": runs,
+            "runs": self.runs_behind(experiment, dataset),
             "data": data.model_dump(exclude={"title"}) | {"corpus": self.corpora[data.corpus].model_dump()},
             "models": self.models.model_dump(),
             "retrieval": self.retrieval.in_use().model_dump(),
