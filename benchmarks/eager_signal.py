@@ -88,7 +88,7 @@ def main() -> None:
                     DecoderOnlyReader.load(checkpoint, **scale.prompt.model_dump()), Retriever.load(initial),
                     trained=["retriever"], signal=signal, material=material,
                     training=scale.training_of("step2", options.dataset), distillation=distillation,
-                    retrieval=scale.retrieval, seed=seed, folder=folder, config_hash=title,
+                    retrieval=scale.retrieval, seed=seed, folder=folder, identity={},
                 )  # fmt: skip
                 trainer.run()
                 trainer.retrieve("test", Path(folder) / "retrieved.parquet")

@@ -67,7 +67,7 @@ def correctness(bench: Bench) -> Iterator[dict]:
                     trainer.reader, trainer.retriever, trained=trainer.trained, signal=trainer.signal,
                     material=trainer.material, training=trainer.training, retrieval=trainer.retrieval, seed=0,
                     distillation=trainer.distillation.model_copy(update={"tau_gold": 0.3, "theta": 1.0}), folder=folder,
-                    config_hash="", device=device, dtype=dtype, progress=False,
+                    identity={}, device=device, dtype=dtype, progress=False,
                 )  # fmt: skip
                 trainer.retrieved = lambda split, rows, trainer=trainer: (None, trainer.material.retrieved[split][rows])
                 parts = trainer.prepared(np.arange(3), 0)
@@ -94,10 +94,12 @@ def _seen(trainer: Trainer, parts) -> dict[str, torch.Tensor]:
         if trainer.reader.model.config.is_encoder_decoder:
             seen["loss of each passage alone"] = trainer.reader(alone(encoded)).answer_loss
     gradients: dict[str, list[torch.Tensor]] = {}
-    for name, (module, optimizer) in trainer.parts.items():
-        optimizer.step = lambda name=name, module=module: gradients.update(
-            {name: [weight.grad.detach().float().flatten() for weight in module.parameters()]}
-        )
+    trainer.optimiser.step = lambda _rates: gradients.update(
+        {
+            name: [weight.grad.detach().float().flatten() for weight in module.parameters()]
+            for name, module in trainer.modules.items()
+        }
+    )
     losses = trainer.step(np.arange(3), 0, parts)
     seen |= {f"{name}'s loss": loss for name, loss in losses.items()}
     return seen | {f"{name}'s gradient": torch.cat(values) for name, values in gradients.items()}
@@ -155,7 +157,7 @@ def _experiments(bench: Bench, scale, dataset: str, models: dict[str, Path], pla
             trainer = Trainer(
                 reader, module, trained=given.train, signal=given.signal, material=material,
                 training=scale.training_of(experiment, dataset), distillation=distillation, retrieval=scale.retrieval,
-                seed=0, folder=place / experiment, config_hash="", device=bench.device, progress=False,
+                seed=0, folder=place / experiment, identity={}, device=bench.device, progress=False,
             )  # fmt: skip
             trainer.run()
             trainer.save(place / experiment / "checkpoint")

@@ -44,7 +44,7 @@ class Folded:
 def _trainer(bench: Bench, experiment: str, folder: str, whole: index.TorchIndex | None) -> Trainer:
     """A run of an experiment; where it trains its retriever it searches ``whole``."""
     made = shapes.make_trainer(bench.shape, experiment, Path(folder), device=bench.device)
-    made._index = Folded(whole, bench.shape.passages)
+    made.index.searched = Folded(whole, bench.shape.passages)
     return made
 
 
@@ -81,7 +81,7 @@ def speed(bench: Bench) -> Iterator[dict]:
                 "goal": goal,
                 "reached": None if goal is None or bench.toy else rate >= goal,
                 "milliseconds a step": 1000 / rate,
-                "of them the optimisers": 1000 * _optimisers(bench, trainer, 3 if bench.toy else 10),
+                "of them the optimiser": 1000 * _optimiser(bench, trainer, 3 if bench.toy else 10),
                 "prompt tokens": int(trainer.prepared(np.arange(1), 0)[0].encoded.mask.sum()),
                 "waits for the GPU in a step": _waits(trainer, warm + count) if bench.device == "cuda" else None,
                 "peak GiB": bench.peak_gib(),
@@ -89,14 +89,14 @@ def speed(bench: Bench) -> Iterator[dict]:
             del trainer
 
 
-def _optimisers(bench: Bench, trainer: Trainer, times: int) -> float:
-    """Seconds of the optimisers' part of a step, gradients given."""
+def _optimiser(bench: Bench, trainer: Trainer, times: int) -> float:
+    """Seconds of the optimiser's part of a step, gradients given."""
 
     def step() -> None:
-        for module, optimizer in trainer.parts.values():
+        for module in trainer.modules.values():
             for weight in module.parameters():
                 weight.grad = torch.zeros_like(weight)
-            optimizer.step()
+        trainer.optimiser.step(dict.fromkeys(trainer.modules, 0.0))
 
     return bench.seconds(step, times)
 

@@ -192,5 +192,5 @@ def make_trainer(
     return Trainer(
         reader, encoder, trained=given.train, signal=given.signal, material=material, training=training,
         distillation=scale.distillation_of(experiment), retrieval=settings.Retrieval(**shape.retrieval), seed=0,
-        folder=folder, config_hash="benchmark", device=device, dtype=dtype, progress=False,
+        folder=folder, identity={}, device=device, dtype=dtype, progress=False,
     )  # fmt: skip

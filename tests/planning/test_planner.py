@@ -79,12 +79,25 @@ def test_the_papers_hours_stand_beside_its_own_steps():
     assert stages(planner(overrides=fewer))["train step1, nq, seed 0"].paper_hours == 15
 
 
-def test_hours_are_steps_and_refreshes():
+def test_hours_are_steps_refreshes_and_validations():
     plan = planner(datasets=["nq"], experiments=["off_the_shelf"])
     corpus = plan.corpora["wikipedia"]
     seconds = stages(plan)["train off_the_shelf, nq, seed 0"].seconds
     steps = 160_000 * plan.step_seconds("off_the_shelf", "nq")
-    assert seconds == pytest.approx(steps + 8 * (plan.embedding(corpus) + plan.searching(corpus, 500)))
+    assert seconds == pytest.approx(steps + 8 * plan.embedding(corpus) + 160 * plan.searching(corpus, 500))
+
+
+def test_clipping_costs_a_pass_over_the_gradient_and_on_several_gpus_the_room_for_all_of_it():
+    plans = []
+    for clip, gpus in ((None, 1), (1.0, 1), (None, 2), (1.0, 2)):
+        both = {"training": dict.fromkeys(("nq", "triviaqa"), {"batch_size": 2, "clip_norm": clip})}
+        trained = [name for name, row in planner().scale.experiments.items() if row.train]
+        plans.append(planner(overrides={"experiments": dict.fromkeys(trained, both), "compute": {"gpus": gpus}}))
+    reader = plans[0].shape["reader"].parameters
+    free, clipped = (plan.step_seconds("step1", "nq") for plan in plans[:2])
+    assert clipped - free == pytest.approx(18 * reader / 3e12)
+    held = [stages(plan)["train step1, nq, seed 0"].gpu for plan in plans]
+    assert held[0] == held[1] == held[2] and held[3] - held[2] == 4 * reader
 
 
 def test_what_an_experiment_starts_from_is_planned_too_but_not_evaluated():

@@ -123,6 +123,13 @@ def test_looks_are_stable_and_differ():
 def test_a_faulty_log_is_told(tmp_path):
     path = tmp_path / "nq/step2/seed0/log.jsonl"
     path.parent.mkdir(parents=True)
-    path.write_text('{"step": 0, "hr_at_5": null}\n')
-    with pytest.raises(InputError, match="line 1: 'step' or 'hr_at_5' is missing"):
+    path.write_text('{"step": 0, "hr_at_5": 0.5}\n{"step": 1}\n')
+    with pytest.raises(InputError, match="line 2: 'step' or 'hr_at_5' is missing"):
         figures.read_logs([path])
+
+
+def test_rows_between_two_validations_are_passed_over(tmp_path):
+    path = tmp_path / "nq/step2/seed0/log.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"step": 0, "hr_at_5": 0.5}\n{"step": 1, "hr_at_5": null}\n{"step": 2, "hr_at_5": 0.25}\n')
+    assert figures.read_logs([path])[["step", "hr_at_5"]].values.tolist() == [[0, 0.5], [2, 0.25]]

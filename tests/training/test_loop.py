@@ -131,7 +131,7 @@ def test_no_split_of_a_batch_changes_the_order_of_passages(material, tmp_path, o
     rows, shown = np.array([7, 1, 4, 2, 9]), []
 
     def found(parts) -> dict[int, list[int]]:
-        return {int(row): line.tolist() for part in parts for row, line in zip(part.rows, part.found, strict=True)}
+        return {int(row): line.tolist() for part in parts for row, line in zip(part.rows, part.passages, strict=True)}
 
     choices = {"distillation": Distillation(passage_order=order)}
     for accumulate, batch in ((1, rows), (2, rows), (5, rows), (1, rows[::-1])):

@@ -66,16 +66,16 @@ class Stage:
     paper_hours: float | None = None
 
 
-def weight_traffic(precision: str, *, trained: bool) -> int:
-    """Bytes a weight that a forward moves, or a whole training step.
+def weight_traffic(precision: str, *, trained: bool, clipped: bool = False) -> int:
+    """Bytes a weight that a forward moves, or a whole training step (docs/measurements/optimiser.md).
 
     Of a bfloat16 model that is trained forward and backward read the weights (2 + 2), write the gradient (2), cast it
-    to float32 (2 + 4), run Adam on the masters and round them (4 + 2; see ``optimiser.Adam``). One that is not trained
-    is cast once for good.
+    to float32 (2 + 4), run Adam on the masters and round them (4 + 2). One that is not trained is cast once for good.
+    A clipped gradient is cast once more and read for its norm (2 + 4 + 4; in float32 only read), then scaled (4 + 4).
     """
     if precision == "float32":
-        return 4 + 4 + 4 + ADAM if trained else 4
-    return 4 + 2 + 6 + ADAM + 6 if trained else 2
+        return 4 + 4 + 4 + ADAM + (12 if clipped else 0) if trained else 4
+    return 4 + 2 + 6 + ADAM + 6 + (18 if clipped else 0) if trained else 2
 
 
 class Planner(Workload):
@@ -140,18 +140,19 @@ class Planner(Workload):
     def step_seconds(self, experiment: str, dataset: str) -> float:
         """Seconds of one training step, refreshes left out."""
         row, corpus = self.scale.experiments[experiment], self.corpora[self.scale.datasets[dataset].corpus]
-        batch = self.scale.training_of(experiment, dataset).batch_size
+        training = self.scale.training_of(experiment, dataset)
+        batch, clipped = training.batch_size, training.clip_norm is not None
         reader, retriever, k = self.shape[self.scale.reader_kind(experiment)], self.shape["retriever"], self.retrieval.k
         trained = "reader" in row.train
         flops = batch * self._read(experiment, corpus)[0] * (3 if trained else 1)
-        traffic = reader.parameters * weight_traffic(self.precision, trained=trained)
+        traffic = reader.parameters * weight_traffic(self.precision, trained=trained, clipped=clipped)
         if row.signal == "perplexity":
             flops += batch * self._alone(experiment, corpus, k)
             traffic += reader.parameters * weight_traffic(self.precision, trained=False)
         if "retriever" not in row.train:
             return self._seconds(flops, traffic)
         flops += batch * 3 * retriever.read_flops(k * corpus.tokens + QUESTION_TOKENS, corpus.tokens)
-        traffic += retriever.parameters * weight_traffic(self.precision, trained=True)
+        traffic += retriever.parameters * weight_traffic(self.precision, trained=True, clipped=clipped)
         return self._seconds(flops, traffic) + self.searching(corpus, batch)
 
     def _alone(self, experiment: str, corpus: Corpus, copies: float) -> float:
@@ -225,15 +226,18 @@ class Planner(Workload):
         shards = room.shard_bytes(corpus.passages, shape["retriever"].size, self.retrieval.dtype) if teaches else 0
         disk, kept = room.training_disk(trained, shards)
         step = self.step_seconds(experiment, dataset)
-        rounds = math.ceil(training.steps / training.refresh_every)
+        refreshes = math.ceil(training.steps / training.refresh_every)
+        validations = math.ceil(training.steps / (training.validate_every or training.refresh_every))
         asked = min(training.validation_questions, self.questions(dataset)["dev"])
-        refresh = self.embedding(corpus) + self.searching(corpus, asked) if teaches else 0
+        beside = refreshes * self.embedding(corpus) + validations * self.searching(corpus, asked) if teaches else 0
         part = math.ceil(training.batch_size / training.accumulate)
         tokens = part * self._read(experiment, corpus)[1]
         activations = (
             LAYER_BYTES * tokens * shape["reader"].width * (shape["reader"].layers if "reader" in row.train else 1)
         )
         held = 18 * trained + 6 * frozen + activations
+        if training.accumulate > 1 or (training.clip_norm and self.scale.compute.gpus > 1):
+            held += 4 * trained  # all float32 gradients at once (training.optimiser)
         if teaches:
             read = part * (self.retrieval.k * corpus.tokens + QUESTION_TOKENS)
             held += LAYER_BYTES * read * shape["retriever"].width * shape["retriever"].layers
@@ -242,7 +246,7 @@ class Planner(Workload):
         host = room.training_memory(trained, frozen, on_gpu=on_gpu) + (0 if on_gpu else activations)
         return Stage(
             f"train {experiment}, {dataset}, seed {seed}", disk=disk, kept=kept, host=host, gpu=self._gpu(held),
-            seconds=training.steps * step + rounds * refresh, step=step,
+            seconds=training.steps * step + beside, step=step,
             paper_hours=self._paper_hours(experiment, dataset, training.steps),
         )  # fmt: skip
 
@@ -352,8 +356,8 @@ def render(planner: Planner, markdown: bool = False) -> str:
     align = ["left", *["right"] * (len(rows[0]) - 1)]
     table = tabulate(rows, headers="keys", tablefmt="pipe" if markdown else "rounded_outline", colalign=align)
     title = f"Plan of scale '{planner.scale.name}' on {on.title}"
-    footer = [f"- {note}" for note in notes(planner, stages)]
-    return "\n".join([f"# {title}" if markdown else title, "", table, "", *footer, ""])
+    sentences = [f"- {note}" for note in notes(planner, stages)]
+    return "\n".join([f"# {title}" if markdown else title, "", table, "", *sentences, ""])
 
 
 def notes(planner: Planner, stages: list[Stage]) -> list[str]:
@@ -373,6 +377,10 @@ def notes(planner: Planner, stages: list[Stage]) -> list[str]:
         sentences.append(f"Corpus {name}: {corpus.passages:,} passages of {corpus.tokens:.0f} tokens ({how}).")
     if any(stage.paper_hours for stage in stages):
         sentences.append("paper: the paper's own hours on an A100 (Appendix E), for as many steps as here.")
+    sentences.append(
+        "A run that is killed goes on from its last state, which is saved every "
+        f"{duration(planner.scale.compute.save_seconds)} (compute.save_seconds) and at each refresh."
+    )
     short = [stage.name for stage in stages if stage.gpu > on.memory * 1e9]
     if short:
         sentences.append(f"NOT ENOUGH GPU MEMORY ({on.memory:g} GB): {'; '.join(short)}.")

@@ -85,7 +85,7 @@ def save(figure, stem: str | Path) -> None:
 
 
 def read_logs(paths: Iterable[str | Path]) -> pd.DataFrame:
-    """All ``log.jsonl`` as one frame: dataset, experiment, seed, step, hr_at_5 (0 to 1).
+    """All rows of ``log.jsonl`` that were validated: dataset, experiment, seed, step, hr_at_5 (0 to 1).
 
     Raises:
         InputError: a line has no step or no HR@5.
@@ -93,9 +93,10 @@ def read_logs(paths: Iterable[str | Path]) -> pd.DataFrame:
     rows = []
     for path in paths:
         for number, row in read_jsonl(path):
-            if row.get("hr_at_5") is None or "step" not in row:
+            if "hr_at_5" not in row or "step" not in row:
                 raise InputError(f"{path}, line {number}: 'step' or 'hr_at_5' is missing; train this run again.")
-            rows.append((*run_of(path), int(row["step"]), float(row["hr_at_5"])))
+            if row["hr_at_5"] is not None:
+                rows.append((*run_of(path), int(row["step"]), float(row["hr_at_5"])))
     return pd.DataFrame(rows, columns=["dataset", "experiment", "seed", "step", "hr_at_5"])
 
 

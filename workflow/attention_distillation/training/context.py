@@ -36,14 +36,14 @@ class Material:
         if not rows.size:
             return [[] for _ in rows]
         unique, places = np.unique(rows, return_inverse=True)
-        found = self.corpus[unique.tolist()]
-        pairs = list(zip(found["title"], found["text"], strict=True))
+        read = self.corpus[unique.tolist()]
+        pairs = list(zip(read["title"], read["text"], strict=True))
         return [[pairs[place] for place in line] for line in places.reshape(rows.shape)]
 
     def hit_rate(self, split: str, rows: np.ndarray) -> float:
         """HR@k of the passages ``rows`` (n, k) found for the first n questions of a split."""
-        found = zip(self.texts(rows), self.questions[split], strict=False)
-        return float(np.mean([metrics.hit([text for _, text in texts], asked.answers) for texts, asked in found]))
+        pairs = zip(self.texts(rows), self.questions[split], strict=False)
+        return float(np.mean([metrics.hit([text for _, text in texts], asked.answers) for texts, asked in pairs]))
 
 
 def open_material(

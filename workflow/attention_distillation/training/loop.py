@@ -41,10 +41,10 @@ PARTS = ("reader", "retriever")
 
 @dataclass(frozen=True)
 class Part:
-    """What is read at once: questions ``rows`` (n,), their passages ``found`` (n, k) in the prompt's order, tokens."""
+    """What is read at once: questions ``rows`` (n,), their ``passages`` (n, k) in the prompt's order, tokens."""
 
     rows: np.ndarray
-    found: np.ndarray
+    passages: np.ndarray
     encoded: Encoded
 
 
@@ -177,14 +177,14 @@ class Trainer:
         self.progress.seconds += now - self._stopwatch
         self._stopwatch = now
 
-    def _write_row(self, found: dict[str, float | None]) -> None:
+    def _write_row(self, measured: dict[str, float | None]) -> None:
         """Log the losses' means since the last row and how well the retriever finds; replica 0 writes."""
         progress, means = self.progress, self.losses.means()
         speed = self.losses.since * self.training.batch_size / progress.busy if progress.busy else 0.0
         row = {
             "step": progress.step,
             **{f"{name}_loss": means.get(name) for name in PARTS},
-            **found,
+            **measured,
             "questions_per_second": round(speed, 3),
             "seconds": round(progress.seconds, 1),
         }
@@ -245,9 +245,9 @@ class Trainer:
     def validation(self) -> dict[str, float | None]:
         """HR@k on the validation sample with index and retriever as they are, and how far its scores lie apart."""
         count = min(self.training.validation_questions, len(self.material.questions["dev"]))
-        scores, found = self.retrieved("dev", np.arange(count))
+        scores, passages = self.retrieved("dev", np.arange(count))
         gap = None if scores is None else float((scores[:, 0] - scores[:, -1]).mean())
-        return {"hr_at_5": self.material.hit_rate("dev", found), "score_gap": gap}
+        return {"hr_at_5": self.material.hit_rate("dev", passages), "score_gap": gap}
 
     # -------------------------------------------------------------- one step
 
@@ -264,7 +264,7 @@ class Trainer:
 
     def _part(self, rows: np.ndarray, step: int) -> Part:
         questions = [self.material.questions["train"][row] for row in rows]
-        found = np.concatenate(
+        passages = np.concatenate(
             [
                 context_rows(
                     best[None], [question], self.material, self.distillation, rng_of(self.seed, 2, step, int(row)),
@@ -275,10 +275,10 @@ class Trainer:
         )  # fmt: skip
         encoded = self.reader.encode(
             [q.question for q in questions],
-            self.material.texts(found),
+            self.material.texts(passages),
             [target_answer(q, self.seed) for q in questions],
         )
-        return Part(rows, found, encoded.pinned() if self.on_gpu else encoded)
+        return Part(rows, passages, encoded.pinned() if self.on_gpu else encoded)
 
     def _losses(self, part: Part) -> dict[str, torch.Tensor]:
         """The losses of a part of a batch, means over its questions."""
@@ -293,7 +293,7 @@ class Trainer:
         if self.teaches:
             target = SIGNALS[self.signal](self.reader, encoded, output, self.distillation, self.retrieval.k)
             asked = self.retriever([self._question_tokens["train"][row] for row in part.rows])
-            passages = self.retriever(self.material.tokens[part.found.ravel()]).view(*part.found.shape, -1)
+            passages = self.retriever(self.material.tokens[part.passages.ravel()]).view(*part.passages.shape, -1)
             losses["retriever"] = kl(target, retriever_log_distribution(asked, passages, self.distillation.theta))
         return losses
 
