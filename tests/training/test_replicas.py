@@ -92,13 +92,15 @@ def test_a_job_that_is_ended_ends_its_processes(tmp_path):
         "import os, sys, time\nprint('pid', os.getpid(), file=sys.stderr, flush=True)\ntime.sleep(60)\n"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", "from attention_distillation import runtime; runtime.launch('waits', 'x', 2, 2)"],
+        [sys.executable, "-c", "from attention_distillation.jobs import runtime; runtime.launch('waits', 'x', 2, 2)"],
         stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{WORKFLOW}"},
     )  # fmt: skip
     pids = []
-    while len(pids) < 2:
-        if found := re.match(r"pid (\d+)", parent.stderr.readline()):
-            pids.append(int(found[1]))
+    for line in parent.stderr:
+        pids += map(int, re.findall(r"^pid (\d+)", line))
+        if len(pids) == 2:
+            break
+    assert len(pids) == 2
     parent.terminate()
     assert parent.wait(60) == 143
     deadline = time.monotonic() + 60

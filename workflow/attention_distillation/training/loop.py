@@ -112,8 +112,8 @@ class Trainer:
             InputError: a loss or a weight is no number, or a state's index is gone.
         """
         training = self.training
-        self._go_on()
-        self._look()
+        self._resume()
+        self._refresh_and_log()
         order = batches(len(self.material.questions["train"]), training.batch_size, training.steps, self.seed)
         bar = tqdm(total=training.steps, initial=self.progress.step, desc="training", unit="step", mininterval=5,
                    disable=not self.bar_shown or self.replicas.rank > 0)  # fmt: skip
@@ -123,13 +123,13 @@ class Trainer:
             self.losses.add(self.progress.step, rows, losses, wish_to_save=self._save_is_late())
             if self._save_is_due():
                 self._save()
-            if self._look():
+            if self._refresh_and_log():
                 bar.set_postfix({k: v for k, v in self.progress.log[-1].items() if k in ("hr_at_5", "reader_loss")})
             bar.update()
         bar.close()
         return self.progress.log
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         """Take up the last state and the index that it was searching, where there is one."""
         with self.replicas.one_first():
             self.progress = self.state.load(self.modules, self.optimiser)
@@ -137,45 +137,45 @@ class Trainer:
         done = self.progress.step
         if self.teaches and not self._due(self.training.refresh_every):
             self.index.reopen(done - done % self.training.refresh_every, done)
-        self._stopwatch = self._saved = time.monotonic()
+        self._watch = self._saved = time.monotonic()
         if done and not self.replicas.rank:  # Snakemake has deleted the log of a job that failed
             write_jsonl(self.folder / "log.jsonl", self.progress.log)
 
-    def _look(self) -> bool:
+    def _refresh_and_log(self) -> bool:
         """Refresh, validate and log, each where it is time to; was there a row?
 
         A state is saved before it: a run that goes on from there does this again, to the same end.
         """
         training = self.training
         if self.teaches and self._due(training.refresh_every):
-            self._pause()
+            self._stop_watch()
             self.index.refresh(self.progress.step)
-            self._resume()
+            self._start_watch()
         validate = self._due(training.validate_every or training.refresh_every)
         if not validate and not self._due(training.log_every or training.refresh_every):
             return False
-        self._pause()
+        self._stop_watch()
         self._write_row(self.validation() if validate else dict.fromkeys(("hr_at_5", "score_gap")))
-        self._resume()
+        self._start_watch()
         return True
 
     def _due(self, every: int) -> bool:
         """Is it time for what is done at the start, after every so many steps, and at the end?"""
         return self.progress.step % every == 0 or self.progress.step == self.training.steps
 
-    def _pause(self) -> None:
+    def _stop_watch(self) -> None:
         """Stop the watch that times steps; the GPU has then computed them all."""
         self.losses.settle()
         now = time.monotonic()
-        self.progress.busy += now - self._stopwatch
-        self.progress.seconds += now - self._stopwatch
-        self._stopwatch = now
+        self.progress.busy += now - self._watch
+        self.progress.seconds += now - self._watch
+        self._watch = now
 
-    def _resume(self) -> None:
+    def _start_watch(self) -> None:
         """Time steps again; what was done meanwhile is the run's time, but not theirs."""
         now = time.monotonic()
-        self.progress.seconds += now - self._stopwatch
-        self._stopwatch = now
+        self.progress.seconds += now - self._watch
+        self._watch = now
 
     def _write_row(self, measured: dict[str, float | None]) -> None:
         """Log the losses' means since the last row and how well the retriever finds; replica 0 writes."""
@@ -210,7 +210,7 @@ class Trainer:
         Raises:
             InputError: a weight is no number; the last state is kept.
         """
-        self._pause()
+        self._stop_watch()
         self.losses.save_wished = False
         self.progress.sums = {name: float(total) for name, total in self.losses.sums.items()}
         self.progress.since = self.losses.since
@@ -222,7 +222,7 @@ class Trainer:
         if not self.replicas.rank:
             self.state.save(self.progress, self.modules, self.optimiser)
         self._saved = time.monotonic()
-        self._resume()
+        self._start_watch()
 
     def save(self, folder: str | Path) -> None:
         """Write what was trained, ``reader/`` and ``retriever/``."""
