@@ -10,14 +10,14 @@ from pathlib import Path
 
 
 class InputError(ValueError):
-    """A fault in what the user gave, told in one line: where it is, what it is, and the remedy."""
+    """A fault in what the user gave. The message is one line: where it is, what it is, and the remedy."""
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place only if the block ends well.
+    """Yield a temporary path beside ``path``. It is moved to ``path`` only if the block ends without an error.
 
-    A half-written file is so never taken for a whole one, whatever kills the job.
+    So a half-written file is never taken for a whole one, even where the job is killed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

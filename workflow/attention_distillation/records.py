@@ -70,7 +70,7 @@ def write_questions(path: str | Path, questions: Iterable[Question]) -> None:
 
 
 def write_retrieved(path: str | Path, passages, scores, facts: dict) -> None:
-    """Write what retrieval found: ``passages`` int64 and ``scores`` float32, both of shape (questions, k).
+    """Write the retrieved passages: row numbers ``passages`` int64, ``scores`` float32, both of shape (questions, k).
 
     ``facts``, such as an approximate index's recall, go into the file's metadata.
     """

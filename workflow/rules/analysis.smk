@@ -33,7 +33,7 @@ rule analyse_tokens:
 
 
 rule make_tables:
-    """Tables 1 to 4, Appendix C, what the signal tells, and paired differences, with intervals."""
+    """Tables 1 to 4, Appendix C, how often attention picks an answer, and paired differences, with intervals."""
     input:
         units=f"{ROOT}/analysis/units.parquet",
         predictions=run_files("predictions.jsonl"),

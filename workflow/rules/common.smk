@@ -148,7 +148,7 @@ def start_of(part):
 
 
 def end_of(part):
-    """The directory of an experiment's reader or retriever as it ends."""
+    """The directory of an experiment's reader or retriever after training."""
     return lambda wildcards: origin_folder(SCALE.origin(wildcards.experiment, part), part, wildcards)
 
 
@@ -181,7 +181,7 @@ def retrieved_by(origin, wildcards, split):
 
 
 def training_retrieved(wildcards):
-    """What a fixed retriever found for each split; none where the retriever is trained."""
+    """The passages that a fixed retriever finds for each split; none where the retriever is trained."""
     if "retriever" in SCALE.experiments[wildcards.experiment].train:
         return []
     origin = SCALE.origin(wildcards.experiment, "retriever")
@@ -189,7 +189,7 @@ def training_retrieved(wildcards):
 
 
 def test_retrieved(wildcards):
-    """What an experiment's retriever, as it ends, found for the test questions."""
+    """The passages that an experiment's final retriever finds for the test questions."""
     trained = SCALE.experiments[wildcards.experiment].train
     origin = wildcards.experiment if trained else SCALE.origin(wildcards.experiment, "retriever")
     return retrieved_by(origin, wildcards, "test")

@@ -33,7 +33,7 @@ use rule analyse_tokens as analyse_controls with:
 
 
 rule tabulate_controls:
-    """The controls beside the paper's experiments: scores, gains over the initial models, what attention tells."""
+    """The controls beside the paper's experiments: scores, gains over the initial models, how often attention picks an answer."""
     input:
         predictions=run_files("predictions.jsonl", experiments=CONTROLLED),
         units=f"{ROOT}/analysis/controls.parquet",

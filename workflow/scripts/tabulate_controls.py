@@ -1,4 +1,4 @@
-"""Tabulate the controls beside the paper's experiments: scores, what attention tells, gains over the initial models."""
+"""Tabulate the controls beside the paper's experiments: scores, attention's picks, gains over the initial models."""
 
 from attention_distillation.jobs import runtime
 

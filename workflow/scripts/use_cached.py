@@ -1,4 +1,4 @@
-"""Lay the committed artifacts of results/cached/miniature into results/miniature, where nothing of a run is there.
+"""Copy the committed artifacts of results/cached/miniature to results/miniature, unless a run of your own is there.
 
 Called by 'make tables', not by Snakemake. Copies get new times, so that Snakemake takes them as they are.
 """

@@ -1,4 +1,4 @@
-"""What a trained reader does with what was found: its answers, and the attention dump behind Tables 2 to 4."""
+"""A trained reader's answers from the retrieved passages, and the attention dump behind Tables 2 to 4."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from . import token_analysis
 
 
 def length_order(material: Material, rows: np.ndarray, split: str = "test") -> np.ndarray:
-    """Question numbers ordered by the length of what is to be read: batches pad little."""
+    """Question numbers ordered by the length of their prompts, so that batches pad little."""
     questions = material.questions[split]
     sizes = [
         sum(len(title) + len(text) for title, text in texts) + len(question.question)

@@ -1,4 +1,4 @@
-"""Archives: unpacked so that nothing leaves the folder, and their faults told in one line."""
+"""Archives: unpacked so that nothing leaves the folder; their faults are one line."""
 
 from __future__ import annotations
 

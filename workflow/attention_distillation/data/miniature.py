@@ -3,8 +3,8 @@
 Every entity (a person in the ``nq`` world, a work in the ``triviaqa`` world) has one passage for each relation, and
 shares each of its two names with others, so that a name alone finds neither the entity nor the passage. A question
 names the relation by words that its passage does not use. An answer is three words of one pool, so that other
-passages hold parts of it and its later words can only be copied. Around its fact a passage says what any passage
-might say, so that it has about 45 tokens and the nearest 5 % of them are three: fewer have no rank correlation.
+passages hold parts of it and its later words can only be copied. Around its fact a passage has sentences that any
+passage might have. So it has about 45 tokens and the nearest 5 % of them are three: fewer have no rank correlation.
 
 Evaluation worlds are made once, from their seed; :func:`fresh_facts` draws new ones without end, for pretraining.
 """
@@ -24,9 +24,10 @@ from ..settings import WORKFLOW, World
 
 @dataclass(frozen=True)
 class Relation:
-    """One kind of fact: ``text`` tells it, ``question`` asks for it; ``{n}`` is the entity, ``{v}`` the value.
+    """One kind of fact: ``text`` states it, ``question`` asks for it; ``{n}`` is the entity, ``{v}`` the value.
 
-    ``paraphrase`` tells it in the question's words. No passage says it; it is what a language model knows of language.
+    ``paraphrase`` states it in the question's words. No passage has the paraphrase: it stands for what a language model
+    knows of language.
     """
 
     text: str
@@ -76,7 +77,7 @@ def _name(variant: str, first: int, last: int) -> str:
 
 
 def _fact(rng: np.random.Generator, variant: str, relation: Relation, name: str, value: str, asides: int = 2) -> Fact:
-    """The fact, told among asides: first, between them or last."""
+    """The fact among asides: before, between or after them."""
     statement, paraphrase = (
         sentence.format(n=name, v="\0").split("\0")[0].strip() for sentence in (relation.text, relation.paraphrase)
     )

@@ -157,7 +157,7 @@ def check_sizes(splits: dict[str, list], sizes: dict[str, int], where: str) -> N
     """Refuse a data set of other sizes than the paper's.
 
     Raises:
-        InputError: names split, expected and found.
+        InputError: names the split, the number expected and the number that is there.
     """
     for split, size in sizes.items():
         if len(splits[split]) != size:
@@ -259,7 +259,7 @@ def counted(passages: Iterable[Passage], expected: int | None, where: str | Path
     """The same passages; at their end their number is checked, where the publisher states one.
 
     Raises:
-        InputError: names expected and found.
+        InputError: names the number expected and the number that is there.
     """
     count = 0
     for passage in passages:

@@ -1,8 +1,8 @@
-"""What a run would cost before it is begun: disk, memory and hours of every stage, by arithmetic on its config.
+"""What a run would cost: disk, memory and hours of every stage, by arithmetic on its config before anything is run.
 
 Hours come from a roofline: operations ÷ (the device's peak × a stated efficiency) + bytes ÷ its bandwidth. They are
-estimates and say so; nothing here was timed. Bytes are those of weights, moments and the index; activations, the start
-of kernels, loading and saving are not counted, so that a real run takes longer.
+estimates: nothing here was timed. Bytes are those of weights, moments and the index. Activations, the start of kernels,
+loading and saving are not counted, so a real run takes longer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..settings import UNTRAINED, Run, read_scale
 from .workload import QUESTION_TOKENS, REFERENCE, Corpus, Workload
 
 CUDA_BYTES = 1e9
-"""What a process takes of a GPU before it holds anything."""
+"""GPU memory of a process that holds no model yet."""
 LAYER_BYTES = 34
 """Activations that a layer keeps for the backward, bytes a token and value of the width, in bfloat16."""
 ADAM = 28
@@ -69,9 +69,10 @@ class Stage:
 def weight_traffic(precision: str, *, trained: bool, clipped: bool = False) -> int:
     """Bytes a weight that a forward moves, or a whole training step (docs/measurements/optimiser.md).
 
-    Of a bfloat16 model that is trained forward and backward read the weights (2 + 2), write the gradient (2), cast it
-    to float32 (2 + 4), run Adam on the masters and round them (4 + 2). One that is not trained is cast once for good.
-    A clipped gradient is cast once more and read for its norm (2 + 4 + 4; in float32 only read), then scaled (4 + 4).
+    A step of a trained bfloat16 model reads the weights in forward and backward (2 + 2), writes the gradient (2), casts
+    it to float32 (2 + 4), runs Adam on the masters and rounds them (4 + 2). A model that is not trained is cast once
+    for good. A clipped gradient is cast once more and read for its norm (2 + 4 + 4; in float32 only read), then scaled
+    (4 + 4).
     """
     if precision == "float32":
         return 4 + 4 + 4 + ADAM + (12 if clipped else 0) if trained else 4
@@ -98,7 +99,7 @@ class Planner(Workload):
         return self.device.seconds(flops, traffic, self.precision)
 
     def index_bytes(self, corpus: Corpus) -> float:
-        """Of the index as it is searched."""
+        """Size of the index in the form in which it is searched."""
         if self.retrieval.index == "ivfpq":
             return corpus.passages * (self.retrieval.code_bytes + 8)
         dtype = "float16" if self.device.kind == "gpu" else self.retrieval.dtype  # bfloat16 on a GPU: as large
@@ -279,7 +280,7 @@ class Planner(Workload):
         )  # fmt: skip
 
     def _paper_hours(self, experiment: str, dataset: str, steps: int) -> float | None:
-        """Hours that the paper's rate gives for so many steps; only where its own models are trained."""
+        """Hours for so many steps at the paper's own hours a step; None unless its own models are trained."""
         if not self.shape[self.scale.reader_kind(experiment)].download_bytes:
             return None
         source = self.scale.datasets[dataset].source
@@ -303,7 +304,7 @@ class Planner(Workload):
 
 
 def total(stages: list[Stage]) -> Stage:
-    """All stages one after another: sums, but the largest of what is given back in between."""
+    """All stages one after another: what they keep and take adds up; of what they give back the largest counts."""
     kept = sum(stage.kept for stage in stages)
     return Stage(
         "total, one after another",

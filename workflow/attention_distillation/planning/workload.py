@@ -1,4 +1,4 @@
-"""How large a run is: its corpora, questions and models, read off the config and whatever is there already."""
+"""How large a run is: its corpora, questions and models, from the config and the files that are there already."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Workload:
         return self.scale.with_origins(self.run.experiments)
 
     def corpus(self, name: str) -> Corpus:
-        """Of files where they are, else of what is stated or assumed.
+        """A corpus's size: counted where its files are there, else stated or assumed.
 
         Raises:
             InputError: a public corpus whose number of passages nobody states and that is not here yet.

@@ -1,13 +1,15 @@
-"""The paper's claims C1 to C8 and its two indicators: its own sentences, and the comparisons that bear each one out.
+"""The paper's claims C1 to C8 and its two indicators: the paper's sentences, and the comparisons that bear them out.
 
 A comparison reads as it is written: ``compare(ANSWER, "step1", ">", "checkpoint")`` claims that step1's mean is above
 the checkpoint's in each measure of ``ANSWER``. Module ``judging`` holds the comparisons against the numbers.
 
-Where the paper leaves a word open, the reading here is: "increasingly higher" is of attention, from p90 to p95;
-Indicator 2's threshold divides the fine-tuned readers from the other decoder-only ones; Atlas is "polarized" where the
-standard deviation of Spearman over units is above Step2's; perplexity distillation "does not align" with a commonality
-where one comparison goes clearly against it; Appendix C leaves perplexity distillation out, whose distribution is no
-attention.
+The paper leaves some words open. They are read so:
+
+- "increasingly higher": attention is higher at p95 than at p90.
+- Indicator 2's threshold: the fine-tuned readers are above 0.3, the other decoder-only readers below.
+- "polarized": Spearman's standard deviation over units is larger than Step2's.
+- "does not align" with a commonality: one comparison goes clearly against it.
+- Appendix C: perplexity distillation is left out, because its distribution is no attention.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ ANSWER, QUESTION = ANSWER_ATTENTION + ANSWER_SPEARMAN, QUESTION_ATTENTION + QUES
 ANSWER_SPEARMAN_SPREAD = tuple(quantity._replace(statistic="spearman_std") for quantity in ANSWER_SPEARMAN)
 CORRELATIONS = tuple(Quantity("pearson", "", p, of) for of in ("attention", "spearman") for p in PERCENTILES)
 
-INITIAL = (BASELINE, "step1")  # whose retriever is the initial one: step1 trains none; the first that was run counts
+INITIAL = (BASELINE, "step1")  # both have the initial retriever: step1 trains none
 DECODER_ONLY = (BASELINE, "off_the_shelf", "step1", "step2")
 
 
@@ -220,7 +222,7 @@ CLAIMS = (
             ),
         ),
         fine_tuned=("perplexity",),
-        # a distribution that does not align has not the higher mean either
+        # a distribution that does not align would not have the higher mean
         implied=compare(ANSWER_ATTENTION + QUESTION_ATTENTION, "checkpoint", ">", "perplexity"),
     ),
     Claim(
@@ -245,7 +247,8 @@ def indicator(number: int, experiment: str) -> Part:
 
     Indicator 1: "Higher average P_ATTN(ma_i) values indicate better attention distillation quality. Additionally, a
     higher average Spearman correlation [...] also signifies better quality." Indicator 2: "An increase in average
-    P_ATTN(mq_i) suggests better quality", and the Spearman correlation is above 0.3. Higher is: than the checkpoint's.
+    P_ATTN(mq_i) suggests better quality", and the Spearman correlation is above 0.3. "Higher" and "increase" mean above
+    the checkpoint's.
     """
     if number == 1:
         return all_of(*compare(ANSWER, experiment, ">", BASELINE))
@@ -254,7 +257,7 @@ def indicator(number: int, experiment: str) -> Part:
     )
 
 
-# whose retriever shows whether an experiment's reader taught well: Step1 trains none, its reader teaches Step2's
+# the experiment whose retriever a reader taught: Step1 trains no retriever, and its reader teaches Step2's
 PUPILS = {"off_the_shelf": "off_the_shelf", "step1": "step2", "step2": "step2"}
 
 

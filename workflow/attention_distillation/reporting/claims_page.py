@@ -1,4 +1,4 @@
-"""``claims.md``: verdicts, indicators, what is not borne out, each claim's evidence, of what ``judging`` returns."""
+"""``claims.md``: what ``judging`` returns, for people: verdicts, indicators, what is not borne out, evidence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def measured_notes(labels: dict) -> list[str]:
 
 
 def claims_markdown(judgement: dict, labels: dict, title: str, notes: Sequence[str]) -> str:
-    """The page, of what ``judging.judge`` returns."""
+    """The page that shows what ``judging.judge`` returns."""
     datasets, claims = labels["datasets"], judgement["claims"]
     against = "\n".join(f"- {sentence}" for sentence in judgement["against"]) or "Nothing."
     body = (
@@ -55,7 +55,7 @@ def _verdicts(claims: list[dict], datasets: dict[str, str]) -> str:
 
 
 def _not_measurable(claims: list[dict], datasets: dict[str, str]) -> str:
-    """What is too small at this scale for a claim, or for some of its comparisons, to be judged."""
+    """Why a claim, or some of its comparisons, cannot be judged at this scale."""
     lines = []
     for claim in claims:
         alike: dict[str, list[str]] = {}

@@ -1,7 +1,7 @@
 """Figures 1 and 3 to 7 (2 is a diagram), from training logs, units and table rows.
 
-An experiment has one colour and one dash pattern in all figures, told apart by colour-blind readers (Okabe and Ito's
-palette) and in print. Files carry no date, so equal input gives equal bytes.
+An experiment has one colour and one dash pattern in all figures. Colour-blind readers can tell the colours apart (Okabe
+and Ito's palette), and the dashes show in black and white. Files carry no date, so equal input gives equal bytes.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _bins(statistic: str, values: np.ndarray) -> np.ndarray:
 def _histogram(
     strip, axes, units: pd.DataFrame, statistic: str, target: str, percentile: int, labels: dict, shown
 ) -> None:
-    """Share of units in each bin, a step line an experiment; in the strip above its mean and middle half."""
+    """A step line an experiment: the share of its units in each bin. The strip above shows mean and middle half."""
     column = f"{statistic}_{target}_{percentile}"
     values = {name: units.loc[units["experiment"] == name, column].dropna().to_numpy() for name in shown}
     values = {name: sample for name, sample in values.items() if len(sample)}
@@ -231,7 +231,7 @@ def _histogram(
 def histograms(name: str, units: pd.DataFrame, rows: pd.DataFrame, labels: dict, percentile: int = 95):
     """Figures 3, 5, 6 and 7: attention left, Spearman right, of a target in the paper's first or second dataset.
 
-    ``rows`` of Tables 1, 3 and 4 tell what of it is not measurable.
+    ``rows`` are those of Tables 1, 3 and 4: they say what is not measurable.
     """
     place, target = HISTOGRAMS[name]
     number, datasets = name.removeprefix("figure"), list(labels["datasets"])

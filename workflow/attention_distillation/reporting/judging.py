@@ -1,19 +1,19 @@
-"""Holds the claims against rows of the tables, measured or published alike.
+"""Holds the claims against rows of the tables. Measured and published rows are judged by the same rules.
 
 In each dataset:
 
-1. A comparison's difference and 95 % interval come from the paired bootstrap (``differences.csv``) where its row is
-   there; against a number, from the row's own interval; else from the two rows' intervals as if independent (which
-   errs to the wide side); else there is the difference alone, and the evidence says that no interval can be had.
-2. ``>`` and ``<``: *holds* where the whole interval is on the claimed side of 0, *fails* where it is on the other, else
-   *cannot_tell*. ``≥``: *fails* where the whole interval is below 0, *holds* where the difference itself is 0 or more,
-   else *cannot_tell*. Without an interval the sign decides, and an exact tie of ``>`` cannot tell.
-3. A part holds where ``all``, ``any`` or ``most`` (more than half) of its comparisons hold, and fails where that is
-   no longer possible. A comparison whose rows are absent cannot tell.
-   A comparison is *not_measurable* where it rests on Spearman's correlation over too few tokens, or on a fine-tuned
-   reader that answers next to nothing (module ``measurable``); so is a part that neither holds nor fails without it.
-4. A dataset's verdict: all parts must hold. The claim's verdict: it fails where it fails in a dataset, and holds where
-   it holds in all; datasets in which nothing that it compares has a number are named and do not count.
+1. The difference of a comparison has a 95 % interval. Two experiments: the paired one of ``differences.csv``; without
+   its row, that of the two rows' intervals as if independent, which errs to the wide side. An experiment and a number:
+   the row's own interval. Without any interval the sign of the difference decides, and the evidence says so.
+2. ``>`` and ``<``: *holds* where the whole interval is on the claimed side of 0, *fails* where it is on the other side.
+   ``≥``: *fails* where the whole interval is below 0, *holds* where the difference itself is 0 or more. Every other
+   case is *cannot_tell*, and so is a comparison whose rows are absent.
+3. A comparison is *not_measurable* where it rests on Spearman's correlation over too few tokens, or on a fine-tuned
+   reader that answers next to nothing (module ``measurable``).
+4. A part holds where ``all``, ``any`` or ``most`` (more than half) of its comparisons hold. It fails where that is no
+   longer possible. Else it is *not_measurable* where one of its comparisons is, and *cannot_tell* where none is.
+5. A claim holds in a dataset where all its parts do. It holds where it holds in every dataset, and fails where it fails
+   in one. A dataset without a number for any of its comparisons is named and does not count.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ _COUNTED = {"holds": "hold", "fails": "fail", "cannot_tell": "undecided", "not_m
 
 @dataclass(frozen=True)
 class Judged:
-    """One comparison in one dataset: what is claimed, the numbers and the verdict. ``difference``, ``low`` and ``high``
-    are positive where the claim is true; NaN where a side has no number."""
+    """One comparison in one dataset: what is claimed, the numbers and the verdict.
+
+    ``difference`` is positive where the number bears the claim out; it and its interval are NaN where a side is absent.
+    """
 
     claimed: str
     verdict: str
@@ -106,7 +108,7 @@ class _Numbers:
             name = self.titles.get(experiment, experiment)
             if of.quantity.statistic.endswith("_std"):
                 row = self._row(experiment, of.quantity._replace(statistic=of.quantity.statistic.removesuffix("_std")))
-                if row is not None:  # a standard deviation's own interval: normal; wide for a polarised distribution
+                if row is not None:  # by the normal distribution: too wide for a polarised one
                     half = row.std / np.sqrt(2 * max(row.n - 1, 1))
                     return _Side(name, row.std, *statistics.combined(row.std, half), experiment)
             elif (row := self._row(experiment, of.quantity)) is not None:
@@ -143,7 +145,7 @@ class _Numbers:
         return ""
 
     def judge(self, comparison: Comparison, fine_tuned: Sequence[str] = ()) -> Judged:
-        """Judge one comparison by rules 1 and 2 of the module."""
+        """Judge one comparison by rules 1 to 3 of the module."""
         quantity, sign = comparison.left.quantity, comparison.sign
         left, right = self._side(comparison.left), self._side(comparison.right)
         names, words = [left.name, right.name], quantity.words
@@ -212,7 +214,7 @@ def judge(rows: pd.DataFrame, labels: dict) -> dict:
         by_dataset, not_measurable (the reasons, by dataset), evidence (sentences), ci (an entry a comparison: dataset,
         claimed, found, interval, difference, low, high, verdict);
         ``indicators``: for each experiment and dataset what both indicators say and whether HR@5 rose;
-        ``against``: a sentence for each number that lies on the other side of what the paper's words say.
+        ``against``: a sentence for each number that contradicts the paper's words, clearly or not.
     """
     numbers = {dataset: _Numbers(rows, dataset, labels["experiments"]) for dataset in labels["datasets"]}
     judged = [_judge_claim(claim, numbers, labels["datasets"]) for claim in CLAIMS]
@@ -245,7 +247,7 @@ def _judge_claim(claim: Claim, numbers: dict[str, _Numbers], titles: dict[str, s
         evidence += [judged.sentence(title) for judged in every]
         entries += [_entry(judged, dataset) for judged in every]
         for part, (verdict, comparisons) in zip(claim.parts, parts, strict=True):
-            if part.quantifier == "all" or verdict != "holds":  # of 'any' and 'most' some may lie on the other side
+            if part.quantifier == "all" or verdict != "holds":  # where 'any' or 'most' hold, the others may well not
                 against += [f"{claim.id}: {judged.sentence(title)}" for judged in comparisons if judged.opposed]
         implied = [numbers[dataset].judge(comparison, claim.fine_tuned) for comparison in claim.implied]
         evidence += [f"Beyond the claim: {judged.sentence(title)}" for judged in implied if not judged.absent]

@@ -36,9 +36,9 @@ def labels(run: Run) -> dict:
     """What a table or figure needs to know of a run, as plain JSON-able data.
 
     Returns:
-        ``scale`` its name, ``seeds``, ``experiments`` and ``datasets`` (name to title, in the order to show; the
-        paper's experiments are there even where the run leaves them out, to be told as not run), ``decoder_only``
-        (names of experiments), ``k`` (passages a question), ``reading`` (the analysis: unit, similarity, attention).
+        ``scale`` (its name), ``seeds``, ``experiments`` and ``datasets`` (name to title, in the order to show),
+        ``decoder_only`` (names of experiments), ``k`` (passages a question), ``reading`` (the analysis: unit,
+        similarity, attention). ``experiments`` has all of the paper's: those that were not run are shown as "not run".
     """
     known = run.scale.experiments
 
@@ -60,12 +60,12 @@ def labels(run: Run) -> dict:
 
 
 def with_k(text: str, labels: dict) -> str:
-    """The hit rate in ``text`` as it is called at this run's k."""
+    """``text`` with this run's k in the name of the hit rate: HR@5 becomes HR@3."""
     return text.replace("HR@5", f"HR@{labels['k']}")
 
 
 class Quantity(NamedTuple):
-    """What a number is a number of, whatever the experiment and dataset.
+    """What a number measures, in whatever experiment and dataset.
 
     ``pearson`` is the correlation of the two targets' values of ``of`` (attention or Spearman's); a statistic that ends
     in ``_std`` is the standard deviation over units.
@@ -78,12 +78,12 @@ class Quantity(NamedTuple):
 
     @classmethod
     def of_row(cls, row) -> Quantity:
-        """Of a row of any table's CSV."""
+        """The quantity of a row of any table's CSV."""
         return cls(row.statistic, row.target, row.percentile, row.table.partition("C.")[2])
 
     @property
     def table(self) -> str:
-        """The table that has it; Appendix C's two are ``C.attention`` and ``C.spearman``."""
+        """The table that shows it; Appendix C's two are ``C.attention`` and ``C.spearman``."""
         return f"C.{self.of}" if self.of else TABLE_OF_TARGET.get(self.target, "1")
 
     @property

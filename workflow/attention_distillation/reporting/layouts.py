@@ -44,7 +44,7 @@ class Layout:
 
     @property
     def counts_units(self) -> bool:
-        """Whether its last column counts the units without a Spearman value."""
+        """Whether the last column counts the units without a Spearman value."""
         return self.spread and any(column.quantity.target for column in self.columns)
 
 

@@ -1,7 +1,7 @@
 """Rows of Tables 1 to 4, Appendix C and of the differences between experiments, from predictions and units.
 
-Every number is a row of one shape (:data:`COLUMNS`), whatever it is a number of; the CSV files are these rows, and
-claims, figures and the comparison with the paper read them back with :func:`read_rows`.
+Every number is a row with the columns :data:`COLUMNS`. The CSV files hold these rows. Claims, figures and the
+comparison with the paper read them back with :func:`read_rows`.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def read_predictions(paths: Iterable[str | Path]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Measure:
-    """One number, of which ``estimate`` gives the interval; ``std`` and ``n`` as the table tells them."""
+    """One number: ``estimate`` has its value and interval, ``std`` and ``n`` are the table's."""
 
     estimate: statistics.Estimate
     std: float
@@ -137,7 +137,7 @@ class _Grid:
         flat, values = self.flat[has], values[has]
         size = int(np.prod(self.shape))
         sums = (np.bincount(flat, weights, minlength=size) for weights in (values, values**2, np.ones(len(values))))
-        return tuple(part.astype(np.float64).reshape(self.shape) for part in sums)  # of nothing, bincount is of int
+        return tuple(part.astype(np.float64).reshape(self.shape) for part in sums)  # bincount of nothing gives integers
 
 
 def _grids(frame: pd.DataFrame, replicates: int):
@@ -164,8 +164,11 @@ def _means(frame: pd.DataFrame, table: str, names: Sequence[str], replicates: in
 
 
 def unit_measures(units: pd.DataFrame, percentiles: Sequence[int], replicates: int) -> dict[Key, Measure]:
-    """Tables 3 and 4 (mean and std over the units where defined) and Appendix C (Pearson's correlation over instances
-    of the answer-related with the question-related mean attention, and of their Spearman values; std over seeds)."""
+    """Tables 3 and 4, and Appendix C.
+
+    Tables 3 and 4: mean and std over the units where the value is defined. Appendix C: Pearson's correlation over
+    instances of the answer-related with the question-related mean attention, and the same of Spearman; std over seeds.
+    """
     measures = {}
     for dataset, grid, resampling in _grids(units, replicates):
         for percentile in percentiles:
@@ -188,17 +191,21 @@ def unit_measures(units: pd.DataFrame, percentiles: Sequence[int], replicates: i
 
 
 def signal_frame(units: pd.DataFrame) -> pd.DataFrame:
-    """How well each passage's mass (S_i of eq. 1) tells which passage bears the answer, question by question.
+    """Whether the passage with the largest mass (S_i of eq. 1) bears the answer, question by question.
 
     Args:
         units: ``units.parquet``.
 
     Returns:
-        A row per run and question: ``picks`` (1 where the passage of the largest mass bears an answer),
-        ``picks_centred`` (the same once each place's mean mass over the run's questions is taken off), ``chance`` (the
-        share of passages that bear one), ``last_place`` (the last passage's share of the mass). NaN unless some
-        passages shown bear an answer and some do not; all but ``chance`` NaN too where every passage has the same mass
-        (distributions normalised within a passage have no signal between passages).
+        A row per run and question:
+
+        - ``picks``: 1 where the passage with the largest mass bears an answer.
+        - ``picks_centred``: the same, each place's mean mass over the run's questions taken off first.
+        - ``chance``: the share of passages that bear an answer.
+        - ``last_place``: the last passage's share of the mass.
+
+        All are NaN unless some of the passages bear an answer and some do not. All but ``chance`` are NaN where every
+        passage has the same mass: a distribution normalised within each passage says nothing between passages.
     """
     frames = []
     for run, part in units.groupby(["dataset", "experiment", "seed"], sort=False):
@@ -231,7 +238,7 @@ def as_rows(measures: dict[Key, Measure]) -> pd.DataFrame:
 def by_table(rows: pd.DataFrame, counts: pd.DataFrame, decoder_only: Sequence[str]) -> dict[str, pd.DataFrame]:
     """The rows of each table file: table1 to table4, appendix_c.
 
-    Table 2 is the means of Tables 3 and 4 once more, of decoder-only readers; 3 and 4 end with counts of units.
+    Table 2 repeats the means of Tables 3 and 4 for decoder-only readers. Tables 3 and 4 end with counts of units.
     """
     parts = {f"table{number}": rows[rows["table"] == number] for number in "134"}
     means = pd.concat([parts["table3"], parts["table4"]])
@@ -244,8 +251,8 @@ def by_table(rows: pd.DataFrame, counts: pd.DataFrame, decoder_only: Sequence[st
 
 
 def unit_count_rows(units: pd.DataFrame, percentiles: Sequence[int]) -> pd.DataFrame:
-    """Rows of ``COUNTS``: in ``mean`` how many of the ``n`` units with a target have no Spearman value, and how
-    many have too few near tokens for a value that says much (module ``measurable``)."""
+    """Rows of ``COUNTS``: in ``mean``, of the ``n`` units with a target, how many have no Spearman value, and how many
+    have too few near tokens for a telling one (module ``measurable``)."""
     rows = []
     for (dataset, experiment), part in units.groupby(["dataset", "experiment"], sort=False):
         for target in TABLE_OF_TARGET:
@@ -262,10 +269,11 @@ def unit_count_rows(units: pd.DataFrame, percentiles: Sequence[int]) -> pd.DataF
 def difference_rows(measures: dict[Key, Measure], pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
     """Paired differences, with intervals and p-values, of everything that was measured of two experiments.
 
-    Rows are named ``first - second`` in the experiment column, and have ``n`` of the smaller side; beside them
-    statistic ``spearman_std``, the difference of the standard deviations over units, and for each experiment
-    ``95 - 90`` in the percentile column: how a mean changes from one percentile to the next. ``p_above`` is the
-    one-sided p-value against a difference of 0 or less.
+    - ``first - second`` in the experiment column: a difference of two experiments; ``n`` is the smaller one's.
+    - Statistic ``spearman_std``: the difference of two standard deviations over units.
+    - ``95 - 90`` in the percentile column: how one experiment's mean changes from one percentile to the next.
+
+    ``p_above`` is the one-sided p-value against a difference of 0 or less.
     """
     experiments = list(dict.fromkeys(key[1] for key in measures))
     pairs = dict.fromkeys([*pairs, *((name, BASELINE) for name in experiments if name != BASELINE)])
@@ -299,7 +307,7 @@ def difference_rows(measures: dict[Key, Measure], pairs: Iterable[tuple[str, str
 
 
 def compare_rows(measured: pd.DataFrame, published: pd.DataFrame, k: int = 5) -> pd.DataFrame:
-    """Every measured number of Tables 1, 3 and 4 beside the published one, and published ones that were not run.
+    """Every measured number of Tables 1, 3 and 4 beside the published one; published ones stand alone where not run.
 
     Returns:
         the measured columns and ``published_mean, published_std, difference`` (measured minus published).

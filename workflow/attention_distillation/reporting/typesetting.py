@@ -77,7 +77,7 @@ def _cells(layout: Layout, rows: pd.DataFrame, labels: dict) -> list[list[str | 
 
 
 def _cell(layout: Layout, row, digits: int, rivals: Sequence, mark: str) -> _Cell:
-    """A number's cell, marked where it is the highest of several rivals' as far as is shown."""
+    """A number's cell; marked where no rival is higher, to the digits shown, and there are several."""
     std = _number(row.std, digits) if layout.spread and not np.isnan(row.std) else ""
     has_interval = layout.intervals and not np.isnan(row.ci_low)
     ends = [_number(end, digits) for end in (row.ci_low, row.ci_high)] if has_interval else ["", ""]
@@ -168,7 +168,7 @@ def compare_markdown(rows: pd.DataFrame, labels: dict) -> str:
 def differences_markdown(rows: pd.DataFrame, labels: dict, notes: Sequence[str]) -> str:
     """``differences.md``: each difference with its interval, bold where the interval leaves out 0.
 
-    None is bold from one seed: its interval says nothing of another training run.
+    With one seed none is bold: the interval says nothing of another training run.
     """
     lines, repeated = [], len(labels["seeds"]) > 1
     for row in rows.itertuples(index=False):
@@ -199,7 +199,7 @@ _ESCAPES = {
 
 
 def escape(text: str) -> str:
-    """Text for LaTeX: its special characters and our few signs."""
+    """Text for LaTeX, its special characters and the few other signs that tables use escaped."""
     return "".join(_ESCAPES.get(letter, letter) for letter in text)
 
 
@@ -264,7 +264,7 @@ def _span(values) -> str:
 
 
 def footer(labels: dict, rows: pd.DataFrame, origins: dict[str, dict], replicates: int) -> list[str]:
-    """What a reader must know of a table: scale, seeds, n, who found the nouns, config hash, versions, device.
+    """What a reader must know of a table: scale, seeds, n, which tagger finds nouns, config hash, versions, device.
 
     Args:
         rows: the table's own rows, for n.

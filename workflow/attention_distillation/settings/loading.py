@@ -50,7 +50,7 @@ class Run(Strict):
 
 
 def merged(base: dict, over: dict) -> dict:
-    """``base`` with ``over`` laid over it, mapping by mapping."""
+    """``base`` with the values of ``over`` in place of its own; mappings within mappings are merged too."""
     result = dict(base)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(result.get(key), dict)

@@ -32,7 +32,9 @@ Signal = Literal["attention", "perplexity", "none"]
 class World(Strict):
     """A generated world: people with one-fact passages, asked for in other words (module ``miniature``)."""
 
-    variant: Literal["nq", "triviaqa"] = Field(description="which of the two worlds: how facts are told and asked")
+    variant: Literal["nq", "triviaqa"] = Field(
+        description="which of the two worlds: how facts are written and asked for"
+    )
     people: Count = Field(220, description="people in the world; each has one passage for each relation")
     train: Count = Field(720, description="training questions")
     dev: Count = Field(100, description="validation questions")
@@ -206,7 +208,7 @@ class Training(Strict):
 
     @model_validator(mode="after")
     def _warm_before_the_end(self) -> Training:
-        if self.warmup_steps > self.steps:  # the rate would never be reached, and the rate is what decides
+        if self.warmup_steps > self.steps:  # the rate would never be reached
             raise ValueError(f"warmup_steps: {self.warmup_steps} of {self.steps} steps; lower it")
         return self
 

@@ -1,4 +1,4 @@
-"""Strict pydantic models, and their errors told for users: which key, what is wrong, what was probably meant."""
+"""Strict pydantic models, and their errors in words for users: which key, what is wrong, what was probably meant."""
 
 from __future__ import annotations
 
