@@ -30,15 +30,14 @@ def digests(trainer) -> dict[str, dict[str, int]]:
     """A checksum of every weight, of its float32 master where it is trained."""
     import torch
 
-    found = {}
+    checksums = {}
     for name in ("reader", "retriever"):
-        optimizer = trainer.parts[name][1] if name in trainer.parts else None
-        with optimizer.exact() if optimizer else contextlib.nullcontext():
-            found[name] = {
+        with trainer.optimiser.exact(name) if name in trainer.modules else contextlib.nullcontext():
+            checksums[name] = {
                 key: zlib.crc32(weight.detach().flatten().view(torch.uint8).numpy())
                 for key, weight in getattr(trainer, name).named_parameters()
             }
-    return found
+    return checksums
 
 
 def one(experiment: str, toy: bool, layers: int | None = None) -> dict:
@@ -56,8 +55,8 @@ def one(experiment: str, toy: bool, layers: int | None = None) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         trainer = shapes.make_trainer(shape, experiment, Path(folder))
-        if "retriever" in trainer.trained:
-            trainer._index = shapes.index.build(trainer.material.shards, trainer.retrieval)
+        if trainer.teaches:
+            trainer.index.refresh(0)
         before, ready = digests(trainer), time.monotonic()
         parts = trainer.prepared(np.arange(1), 0)
         losses = {name: float(loss) for name, loss in trainer.step(np.arange(1), 0, parts).items()}

@@ -148,7 +148,7 @@ def test_a_comment_restarts_nothing(copy):
     ("file", "old", "new", "again", "not_again"),
     [
         ("training/signals.py", '"batchmean"', '"sum"', {"train_run", "evaluate_run", "make_tables"}, {"embed_corpus"}),
-        ("analysis/statistics.py", "np.quantile(", "1 * np.quantile(", {"make_tables"}, {"train_run", "evaluate_run"}),
+        ("analysis/statistics.py", "own, ddof=1", "own, ddof=0", {"make_tables"}, {"train_run", "evaluate_run"}),
         ("../reference/worlds.yaml", "acorn ", "acorns ", {"make_world_passages", "train_run"}, set()),
     ],
 )
