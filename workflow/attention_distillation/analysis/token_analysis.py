@@ -17,9 +17,8 @@ import numpy as np
 import pandas as pd
 
 from ..files import InputError, replacing
+from . import PERCENTILES, TARGETS
 
-TARGETS = ("answer", "question")
-PERCENTILES = (90, 95)
 READINGS = {
     "unit": ("passage", "question"),
     "similarity": ("max", "mean", "each"),

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..settings import MAIN
-from .labels import BASELINE, PERCENTILES, Quantity
+from .labels import BASELINE, PERCENTILES, TABLE_OF_TARGET, Quantity
 
 # ------------------------------------------------------------------ what is compared
 
@@ -26,7 +26,7 @@ HIT_RATE = SCORES[-1:]
 ANSWER_ATTENTION, QUESTION_ATTENTION, ANSWER_SPEARMAN, QUESTION_SPEARMAN = (
     tuple(Quantity(statistic, target, percentile) for percentile in PERCENTILES)
     for statistic in ("attention", "spearman")
-    for target in ("answer", "question")
+    for target in TABLE_OF_TARGET
 )
 ANSWER, QUESTION = ANSWER_ATTENTION + ANSWER_SPEARMAN, QUESTION_ATTENTION + QUESTION_SPEARMAN
 ANSWER_SPEARMAN_SPREAD = tuple(quantity._replace(statistic="spearman_std") for quantity in ANSWER_SPEARMAN)

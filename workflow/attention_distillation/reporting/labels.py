@@ -6,13 +6,13 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
+from .. import analysis
 from ..settings import MAIN, Run, read_scale
 
 BASELINE = "checkpoint"  # the initial models, trained on nothing
 STATISTICS = {"em": "EM", "f1": "F1", "hr_at_5": "HR@5", "attention": "attention", "spearman": "Spearman"}
-PERCENTILES = ("90", "95")
-TABLE_OF_TARGET = {"answer": "3", "question": "4"}
-"""What tokens are near to, and the table of its numbers."""
+PERCENTILES = tuple(map(str, analysis.PERCENTILES))  # as in the tables' files
+TABLE_OF_TARGET = dict(zip(analysis.TARGETS, ("3", "4"), strict=True))
 UNITS = {"passage": "retrieved passages of instances", "question": "instances, their passages together"}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .labels import PERCENTILES, Quantity
+from .labels import PERCENTILES, TABLE_OF_TARGET, Quantity
 
 FIGURES = ("figure1", "figure3", "figure4", "figure5", "figure6", "figure7")  # 2 is a diagram
 TABLES = ("table1", "table2", "table3", "table4", "appendix_c", "signal")
@@ -91,7 +91,7 @@ LAYOUTS = {
         "decoder-only readers. The highest values are bold on the first dataset and underlined on the second.",
         tuple(
             Column(heading, Quantity(statistic, target, percentile), f"{target.capitalize()}-related, p{percentile}")
-            for target in ("answer", "question")
+            for target in TABLE_OF_TARGET
             for percentile in PERCENTILES
             for statistic, heading in (("attention", "Attn."), ("spearman", "Corr."))
         ),
