@@ -340,36 +340,26 @@ def _bars(axes, rows: pd.DataFrame, panel: Sequence, labels: dict) -> None:
     if part.empty:
         _message(axes, "not run, or undefined")
         return
-    reach = [0.0]
+    digits = 1 if limit == 100 else 3 if statistic == "attention" else 2
+    low, high = 0.0, 0.0
     for side, experiment in enumerate(RIVALS):
-        for place, dataset in enumerate(datasets):
-            rows_here = part[(part["experiment"] == experiment) & (part["dataset"] == dataset)]
-            if rows_here.empty:
-                continue
-            row, x = rows_here.iloc[0], place + 0.38 * (side - 0.5)
-            colour, seen = look(experiment, labels)["color"], axes.get_legend_handles_labels()[1]
-            name = labels["experiments"][experiment]
-            axes.bar(x, row["mean"], 0.34, color=colour, label=name if name not in seen else None)
-            ends = [row["mean"], row["mean"]] if np.isnan(row["ci_low"]) else [row["ci_low"], row["ci_high"]]
-            if target and not np.isnan(row["std"]):
-                spread = [
-                    max(row["mean"] - row["std"], 0 if statistic == "attention" else -1),
-                    row["mean"] + row["std"],
-                ]
-                axes.plot([x, x], spread, color="#9a9a9a", linewidth=4.5, alpha=0.55, solid_capstyle="butt")
-                reach += spread
-            axes.plot([x, x], ends, color="#222222", linewidth=1.3)
-            digits = 1 if limit == 100 else 2 if statistic != "attention" else 3
-            axes.annotate(
-                f"{row['mean']:.{digits}f}", (x, row["mean"]), (6, 3), textcoords="offset points",
-                ha="left", fontsize=7.5, color="#222222",
-            )  # fmt: skip
-            reach += ends
-    low, high = min(reach), max(reach)
+        of_reader = part[part["experiment"] == experiment].set_index("dataset").reindex(list(datasets))
+        if of_reader["mean"].isna().all():
+            continue
+        x, mean, std = np.arange(len(datasets)) + 0.38 * (side - 0.5), of_reader["mean"], of_reader["std"]
+        if target:
+            spread = (mean - std).clip(lower=0 if statistic == "attention" else -1), mean + std
+            axes.vlines(x, *spread, color="#9a9a9a", linewidth=4.5, alpha=0.55, zorder=2)
+            low, high = np.nanmin([low, *spread[0]]), np.nanmax([high, *spread[1]])
+        bars = axes.bar(
+            x, mean, 0.34, color=look(experiment, labels)["color"], label=labels["experiments"][experiment],
+            yerr=np.nan_to_num([mean - of_reader["ci_low"], of_reader["ci_high"] - mean]),
+            error_kw={"ecolor": "#222222", "elinewidth": 1.3},
+        )  # fmt: skip
+        axes.bar_label(bars, fmt=f"%.{digits}f", padding=1, fontsize=7.5, color="#222222")
+        low, high = np.nanmin([low, *of_reader["ci_low"], *mean]), np.nanmax([high, *of_reader["ci_high"], *mean])
     margin = 0.55 if len(datasets) > 1 else 0.9  # a lone pair of bars would fill the panel
-    axes.set(
-        xlim=(-margin, len(datasets) - 1 + margin), ylim=(min(0, 1.12 * low), 1.06 * limit if limit else 1.15 * high)
-    )
+    axes.set(xlim=(-margin, len(datasets) - 1 + margin), ylim=(1.12 * low, 1.06 * limit if limit else 1.15 * high))
     axes.set_xticks(range(len(datasets)), list(datasets.values()))
     axes.axhline(0, color="#555555", linewidth=0.8)
 
