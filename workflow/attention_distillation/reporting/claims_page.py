@@ -105,7 +105,7 @@ def _evidence(claim: dict, datasets: dict[str, str]) -> str:
         (
             datasets[entry["dataset"]],
             entry["claimed"],
-            entry["found"],
+            entry["numbers"],
             entry["interval"].removeprefix("95 % interval "),
             plain(entry["verdict"]),
         )

@@ -47,7 +47,7 @@ class Judged:
 
     claimed: str
     verdict: str
-    found: str = ""
+    numbers: str = ""
     interval: str = ""
     difference: float = np.nan
     low: float = np.nan
@@ -65,7 +65,7 @@ class Judged:
         return not self.reason and (difference < 0 or (difference == 0 and "≥" not in self.claimed))
 
     def sentence(self, dataset: str) -> str:
-        numbers = self.found if self.absent else f"found {self.found} ({self.interval})"
+        numbers = self.numbers if self.absent else f"found {self.numbers} ({self.interval})"
         reason = f" at this scale, {self.reason}" if self.reason else ""
         return f"{dataset}, {self.claimed}: {numbers}: {plain(self.verdict)}{reason}."
 
@@ -212,7 +212,7 @@ def judge(rows: pd.DataFrame, labels: dict) -> dict:
     Returns:
         ``claims``: for each its id, section, quote, statement, verdict (holds, fails, cannot_tell, not_measurable),
         by_dataset, not_measurable (the reasons, by dataset), evidence (sentences), ci (an entry a comparison: dataset,
-        claimed, found, interval, difference, low, high, verdict);
+        claimed, numbers, interval, difference, low, high, verdict);
         ``indicators``: for each experiment and dataset what both indicators say and whether HR@5 rose;
         ``against``: a sentence for each number that contradicts the paper's words, clearly or not.
     """
@@ -232,7 +232,7 @@ def _judge_claim(claim: Claim, numbers: dict[str, _Numbers], titles: dict[str, s
         by_dataset[dataset] = _quantified("all", [verdict for verdict, _ in parts])
         every = [judged for _, comparisons in parts for judged in comparisons]
         if all(judged.absent for judged in every):
-            evidence.append(f"{title}: cannot tell, {'; '.join(dict.fromkeys(judged.found for judged in every))}.")
+            evidence.append(f"{title}: cannot tell, {'; '.join(dict.fromkeys(judged.numbers for judged in every))}.")
             continue
         counted.append(by_dataset[dataset])
         counts = Counter(judged.verdict for judged in every)
@@ -274,7 +274,7 @@ def _six(value: float) -> float | None:
 
 def _entry(judged: Judged, dataset: str) -> dict:
     numbers = {name: _six(getattr(judged, name)) for name in ("difference", "low", "high")}
-    words = {name: getattr(judged, name) for name in ("claimed", "found", "interval", "verdict")}
+    words = {name: getattr(judged, name) for name in ("claimed", "numbers", "interval", "verdict")}
     return {"dataset": dataset, **words, **numbers}
 
 
