@@ -142,7 +142,7 @@ def retriever(width: int, layers: int):
         vocab_size=len(words), hidden_size=width, num_hidden_layers=layers, num_attention_heads=max(2, width // 64),
         intermediate_size=4 * width, pad_token_id=words.pad_token_id, attn_implementation="sdpa",
     )  # fmt: skip
-    return Retriever(BertModel(config, add_pooling_layer=False), words).eval()
+    return Retriever.of(BertModel(config, add_pooling_layer=False), words).eval()
 
 
 def reader(kind: str, width: int, layers: int, implementation: str = "sdpa"):

@@ -45,8 +45,8 @@ def run_stage(options) -> dict:
     import torch
 
     from attention_distillation.data.passages import Passages, write_passages
-    from attention_distillation.models.retriever import TokenisedCorpus, tokenise_corpus
     from attention_distillation.retrieval import index
+    from attention_distillation.retrieval.tokens import TokenisedCorpus, tokenise_corpus
 
     torch.set_num_threads(options.threads)
     folder = options.folder
@@ -59,13 +59,13 @@ def run_stage(options) -> dict:
         if options.stage == "make":
             write_passages(arrow, passages(options.passages))
         elif options.stage == "tokenise":
-            tokenise_corpus(retriever.tokenizer, arrow, 200, tokens, offsets)
+            tokenise_corpus(retriever.passage, arrow, tokens, offsets)
         elif options.stage == "embed":
             corpus = TokenisedCorpus(tokens, offsets)
             for number, path in enumerate(shards):
                 bounds = index.shard_bounds(len(corpus), number, options.shards)
                 index.embed_shard(
-                    retriever, corpus, bounds, path, batch_tokens=16384, dtype="float16", progress=False
+                    retriever.passage, corpus, bounds, path, batch_tokens=16384, dtype="float16", progress=False
                 )  # fmt: skip
         elif options.stage == "search":
             questions = np.random.default_rng(1).normal(size=(options.questions, options.width)).astype(np.float32)

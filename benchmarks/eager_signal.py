@@ -18,8 +18,9 @@ import torch
 import common
 from attention_distillation import records, settings
 from attention_distillation.models.readers import DecoderOnlyReader
-from attention_distillation.models.retriever import Retriever, TokenisedCorpus
+from attention_distillation.models.retriever import Retriever
 from attention_distillation.retrieval import index
+from attention_distillation.retrieval.tokens import TokenisedCorpus
 from attention_distillation.training import context, signals
 from attention_distillation.training.loop import Trainer
 
@@ -85,7 +86,8 @@ def main() -> None:
             distillation = scale.distillation_of("step2").model_copy(update={"value_norm": value_norm})
             with tempfile.TemporaryDirectory() as folder:
                 trainer = Trainer(
-                    DecoderOnlyReader.load(checkpoint, **scale.prompt.model_dump()), Retriever.load(initial),
+                    DecoderOnlyReader.load(checkpoint, **scale.prompt.model_dump()), 
+                    Retriever.load(initial, scale.retrieval),
                     trained=["retriever"], signal=signal, material=material,
                     training=scale.training_of("step2", options.dataset), distillation=distillation,
                     retrieval=scale.retrieval, seed=seed, folder=folder, identity={},

@@ -15,10 +15,10 @@ from attention_distillation import settings
 from attention_distillation.analysis import inference
 from attention_distillation.data import miniature
 from attention_distillation.files import read_json
-from attention_distillation.models import retriever
 from attention_distillation.models.readers import KINDS
-from attention_distillation.models.retriever import Retriever, TokenisedCorpus
+from attention_distillation.models.retriever import Retriever
 from attention_distillation.retrieval import index
+from attention_distillation.retrieval.tokens import TokenisedCorpus, tokenise_corpus
 from attention_distillation.training.loop import Trainer
 from attention_distillation.training.signals import SIGNALS, alone
 from common import EXPERIMENTS
@@ -122,9 +122,9 @@ def _experiments(bench: Bench, scale, dataset: str, models: dict[str, Path], pla
     world = scale.corpora[scale.datasets[dataset].corpus].world
     shapes.write_passages(place / "passages.arrow", miniature.passages(world))
     corpus, questions = shapes.Passages(place / "passages.arrow"), miniature.questions(world)
-    encoder = Retriever.load(models["retriever"]).to(bench.device).eval()
+    encoder = Retriever.load(models["retriever"], scale.retrieval).to(bench.device).eval()
     files = place / "tokens.npy", place / "offsets.npy"
-    retriever.tokenise_corpus(encoder.tokenizer, place / "passages.arrow", scale.retrieval.passage_max_tokens, *files)
+    tokenise_corpus(encoder.passage, place / "passages.arrow", *files)
     tokens = TokenisedCorpus(*files)
 
     def embedded(module: Retriever, name: str) -> list[np.ndarray]:
@@ -132,13 +132,18 @@ def _experiments(bench: Bench, scale, dataset: str, models: dict[str, Path], pla
         path = place / f"{name}.npy"
         with torch.no_grad():
             index.embed_shard(
-                module.eval(), tokens, (0, len(tokens)), path, batch_tokens=scale.retrieval.batch_tokens, progress=False
+                module.eval().passage,
+                tokens,
+                (0, len(tokens)),
+                path,
+                batch_tokens=scale.retrieval.batch_tokens,
+                progress=False,
             )
         return index.open_shards([path])
 
     def found(module: Retriever, shards, split: str) -> np.ndarray:
-        asked = module.tokenise([q.question for q in questions[split]], scale.retrieval.question_max_tokens)
-        return index.build(shards, scale.retrieval, bench.device).search(module.embed(asked), scale.retrieval.k)[1]
+        asked = module.question.embed(module.question.tokenise([q.question for q in questions[split]]))
+        return index.build(shards, scale.retrieval, bench.device).search(asked, scale.retrieval.k)[1]
 
     first = embedded(encoder, "initial")
     retrieved = {split: found(encoder, first, split) for split in ("train", "dev", "test")}
@@ -150,7 +155,7 @@ def _experiments(bench: Bench, scale, dataset: str, models: dict[str, Path], pla
         given = scale.experiments[experiment]
         kind = "reader" if given.architecture == "decoder_only" else "encoder_decoder"
         reader = KINDS[given.architecture].load(readers.get(given.reader, models[kind]), **scale.prompt.model_dump())
-        module, begun, shown = Retriever.load(models["retriever"]), time.perf_counter(), material
+        module, begun, shown = Retriever.load(models["retriever"], scale.retrieval), time.perf_counter(), material
         reader, module = reader.to(bench.device), module.to(bench.device)
         distillation = scale.distillation_of(experiment)
         if given.train:

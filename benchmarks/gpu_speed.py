@@ -15,10 +15,9 @@ from torch.autograd import DeviceType
 import shapes  # first: it says where the package is
 from attention_distillation import settings
 from attention_distillation.files import read_json
-from attention_distillation.models import retriever
-from attention_distillation.models.retriever import TokenisedCorpus
 from attention_distillation.models.weights import cast
 from attention_distillation.retrieval import index
+from attention_distillation.retrieval.tokens import TokenisedCorpus, tokenise_corpus
 from attention_distillation.training.loop import Trainer
 from common import EXPERIMENTS
 from gpu_bench import WIKIPEDIA, Bench, UnitVectors
@@ -129,14 +128,14 @@ def embedding(bench: Bench) -> Iterator[dict]:
         corpus = shapes.make_material(shape, Path(folder)).corpus
         files = Path(folder) / "tokens.npy", Path(folder) / "offsets.npy"
         begun = time.perf_counter()
-        retriever.tokenise_corpus(encoder.tokenizer, Path(folder) / "passages.arrow", given.passage_max_tokens, *files)
+        tokenise_corpus(encoder.passage, Path(folder) / "passages.arrow", *files)
         yield _rate("tokenising", len(corpus), time.perf_counter() - begun, None)
         tokens = TokenisedCorpus(*files)
         encoder = cast(encoder, torch.bfloat16).eval()
 
         def embed() -> None:
             index.embed_shard(
-                encoder, tokens, (0, len(tokens)), Path(folder) / "shard.npy", batch_tokens=given.batch_tokens,
+                encoder.passage, tokens, (0, len(tokens)), Path(folder) / "shard.npy", batch_tokens=given.batch_tokens,
                 dtype="float16", progress=False,
             )  # fmt: skip
 

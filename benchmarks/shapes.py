@@ -19,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
 from attention_distillation import settings
 from attention_distillation.data.passages import Passages, write_passages
-from attention_distillation.models import retriever
 from attention_distillation.models.readers import KINDS, Reader
-from attention_distillation.models.retriever import Retriever, TokenisedCorpus
+from attention_distillation.models.retriever import Retriever
 from attention_distillation.records import Passage, Question
 from attention_distillation.retrieval import index
+from attention_distillation.retrieval.tokens import TokenisedCorpus, tokenise_corpus
 from attention_distillation.training.context import Material
 from attention_distillation.training.loop import Trainer
 
@@ -125,15 +125,21 @@ def make_reader(shape: Shape, architecture: str, device: str = "cpu") -> Reader:
     return KINDS[architecture](model, make_tokenizer(model.config.vocab_size), **shape.prompt)
 
 
-def make_retriever(shape: Shape, device: str = "cpu") -> Retriever:
+def make_bert(shape: Shape, device: str = "cpu"):
     """A BERT encoder with random weights, made on ``device``."""
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
     with torch.device(device):
         config = BertConfig(**shape.bert, pad_token_id=0, attn_implementation="sdpa")
-        model = BertModel(config, add_pooling_layer=False)
-    return Retriever(model, make_tokenizer(config.vocab_size, surround=True))
+        return BertModel(config, add_pooling_layer=False)
+
+
+def make_retriever(shape: Shape, device: str = "cpu") -> Retriever:
+    """That encoder as a retriever reads it."""
+    model = make_bert(shape, device)
+    tokenizer = make_tokenizer(model.config.vocab_size, surround=True)
+    return Retriever.of(model, tokenizer, settings.Retrieval(**shape.retrieval)).to(device)
 
 
 # ------------------------------------------------------------------ text
@@ -167,11 +173,11 @@ def make_material(shape: Shape, folder: Path, encoder: Retriever | None = None) 
         return Material(corpus, questions, retrieved)
     given = settings.Retrieval(**shape.retrieval)
     files = folder / "tokens.npy", folder / "offsets.npy"
-    retriever.tokenise_corpus(encoder.tokenizer, folder / "passages.arrow", given.passage_max_tokens, *files)
+    tokenise_corpus(encoder.passage, folder / "passages.arrow", *files)
     tokens = TokenisedCorpus(*files)
     with torch.no_grad():
         index.embed_shard(
-            encoder.eval(), tokens, (0, len(corpus)), folder / "shard-0.npy", batch_tokens=given.batch_tokens,
+            encoder.eval().passage, tokens, (0, len(corpus)), folder / "shard-0.npy", batch_tokens=given.batch_tokens,
             dtype=given.dtype, progress=False,
         )  # fmt: skip
     return Material(corpus, questions, retrieved, tokens, index.open_shards([folder / "shard-0.npy"]))

@@ -11,7 +11,7 @@ import pytest
 
 from attention_distillation.files import InputError
 from attention_distillation.jobs import room
-from attention_distillation.settings import WORKFLOW, Retrieval
+from attention_distillation.settings import WORKFLOW
 
 MODELS = {part: WORKFLOW / "pretrained" / "miniature" / part for part in ("reader", "retriever")}
 
@@ -49,7 +49,7 @@ def test_tokenising_asks_for_the_size_of_the_tokens(machine, tmp_path):
 def test_embedding_asks_for_the_size_of_the_shard(machine, tmp_path, dtype, enough):
     """3 million vectors of 128: 0.77 GB in half precision, 1.54 GB in full."""
     machine(disk=1)
-    call = (tmp_path / "s.npy", 3_000_000, MODELS["retriever"], Retrieval(dtype=dtype))
+    call = (tmp_path / "s.npy", 3_000_000, 128, MODELS["retriever"], dtype)
     if enough:
         room.check_embedding(*call, on_gpu=False)
     else:
@@ -60,11 +60,11 @@ def test_embedding_asks_for_the_size_of_the_shard(machine, tmp_path, dtype, enou
 def test_embedding_asks_for_memory(machine, tmp_path):
     machine(memory=0.5)
     with pytest.raises(InputError, match=r"embedding: needs about 0\.6 GB of memory"):
-        room.check_embedding(tmp_path / "s.npy", 10, MODELS["retriever"], Retrieval(), on_gpu=False)
+        room.check_embedding(tmp_path / "s.npy", 10, 128, MODELS["retriever"], "float32", on_gpu=False)
     machine(memory=1)
-    room.check_embedding(tmp_path / "s.npy", 10, MODELS["retriever"], Retrieval(), on_gpu=False)
+    room.check_embedding(tmp_path / "s.npy", 10, 128, MODELS["retriever"], "float32", on_gpu=False)
     with pytest.raises(InputError, match=r"needs about 2\.6 GB"):
-        room.check_embedding(tmp_path / "s.npy", 10, MODELS["retriever"], Retrieval(), on_gpu=True)
+        room.check_embedding(tmp_path / "s.npy", 10, 128, MODELS["retriever"], "float32", on_gpu=True)
 
 
 def test_training_asks_for_state_checkpoint_and_index(machine, tmp_path):

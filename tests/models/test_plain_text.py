@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from attention_distillation.models.plain_text import plain_text
 from attention_distillation.models.readers.prompt import TEXT, TITLE, passage_prompts
 from attention_distillation.models.retriever import Retriever
+from attention_distillation.settings import Retrieval
 
 WRITTEN = "</s> [SEP] [CLS] <pad> <|endoftext|> <s> <extra_id_3> [MASK] [PAD]"
 
@@ -120,10 +121,13 @@ def test_a_prompts_segments_hold_beside_special_tokens(name):
         assert made.decode(prompt.ids[prompt.segment == TEXT]).strip() == text
 
 
-def test_the_retriever_reads_them_as_text():
-    made = tokenizer("retriever")
-    [row] = Retriever(None, made).tokenise(["one [SEP] two [MASK]"], 50)
-    assert [token for token in row if token in control(made, row.tolist())] == [made.cls_token_id, made.sep_token_id]
+def test_the_retriever_reads_them_as_text_and_those_of_its_prompt_as_tokens(tmp_path):
+    mirror.write_model("retriever", tmp_path)
+    encoder = Retriever.load(tmp_path, Retrieval(passage_prompt="[MASK] ", title_separator=" [SEP] ")).passage
+    made = encoder.tokenizer
+    [row] = encoder.tokenise([encoder.passage_text("one [SEP]", "two [MASK]")])
+    ends = [made.cls_token_id, made.mask_token_id, made.sep_token_id, made.sep_token_id]
+    assert [token for token in row if token in control(made, row.tolist())] == ends
 
 
 def test_answers_hold_one_end():

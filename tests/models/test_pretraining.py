@@ -46,10 +46,13 @@ def texts_of(corpus):
 
 
 def load_kind(kind: str, folder: Path):
+    """The transformer that a directory holds, and its tokenizer."""
     if kind == "retriever":
-        return Retriever.load(folder)
+        passage = Retriever.load(folder).passage
+        return passage.model[0].model, passage.tokenizer
     made = DecoderOnlyReader if kind == "reader" else FusionInDecoderReader
-    return made.load(folder, passage_max_tokens=96, answer_max_tokens=8)
+    reader = made.load(folder, passage_max_tokens=96, answer_max_tokens=8)
+    return reader.model, reader.tokenizer
 
 
 # ------------------------------------------------------------------ training
@@ -66,8 +69,8 @@ def test_a_few_steps_lower_the_loss_and_are_the_seed_s(tmp_path, kind):
     assert pretrain(kind, WorldFacts(), None, SHAPE, tmp_path / "b") == log
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in "ab"]
     assert weights[0] == weights[1]
-    loaded = load_kind(kind, tmp_path / "a")
-    assert type(loaded.model).__name__ == {
+    model, _ = load_kind(kind, tmp_path / "a")
+    assert type(model).__name__ == {
         "reader": "FalconForCausalLM", "encoder_decoder": "T5ForConditionalGeneration", "retriever": "BertModel"
     }[kind]  # fmt: skip
 
@@ -79,9 +82,9 @@ def test_a_user_s_corpus_is_enough(tmp_path, corpus, kind):
     )
     log = pretrain(kind, CorpusFacts(corpus), texts_of(corpus), shape, tmp_path)
     assert np.isfinite([row["loss"] for row in log]).all()
-    loaded = load_kind(kind, tmp_path)
-    assert len(loaded.tokenizer) <= 400 == shape.vocabulary
-    assert loaded.model.config.vocab_size == len(loaded.tokenizer)
+    model, tokenizer = load_kind(kind, tmp_path)
+    assert len(tokenizer) <= 400 == shape.vocabulary
+    assert model.config.vocab_size == len(tokenizer)
 
 
 def test_only_restated_values_weigh_fully():
@@ -147,27 +150,33 @@ def test_spans_of_a_corpus_are_its_own_words(corpus):
     assert any(source.article(rng).startswith("Tokyo") for _ in range(20))
 
 
-def test_two_crops_of_a_text_are_nearer_than_crops_of_two(tmp_path):
-    """What the loss sees: a batch of as many pairs; with vectors all alike it is log of their number."""
+def encoder():
+    """The untrained encoder of passages, and its transformer."""
     tokenizer = make_tokenizer("retriever", None, 0)
     model = pretraining.make_model("retriever", len(tokenizer), SHAPE, tokenizer.pad_token_id, tokenizer.eos_token_id)
+    passage = Retriever.of(model, tokenizer).passage
+    return passage, passage.model[0].model
+
+
+def test_two_crops_of_a_text_are_nearer_than_crops_of_two(tmp_path):
+    """What the loss sees: a batch of as many pairs; with vectors all alike it is log of their number."""
+    passage, model = encoder()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
     articles = [miniature.fresh_article(np.random.default_rng(n)) for n in range(6)]
-    loss = pretraining.retriever_loss(model, tokenizer, articles, WorldFacts.crops, 1.0, np.random.default_rng(0))
+    loss = pretraining.retriever_loss(passage, articles, WorldFacts.crops, 1.0, np.random.default_rng(0))
     assert loss.item() == pytest.approx(np.log(6), abs=1e-5)
 
 
 def test_the_folded_temperature_is_the_one_that_was_trained_at():
     """With θ folded into the weights, scores over √d are what they were over √d·θ."""
-    tokenizer = make_tokenizer("retriever", None, 0)
-    model = pretraining.make_model("retriever", len(tokenizer), SHAPE, tokenizer.pad_token_id, tokenizer.eos_token_id)
+    passage, model = encoder()
     articles = [miniature.fresh_article(np.random.default_rng(n)) for n in range(6)]
 
     def loss(theta):
         rng = np.random.default_rng(0)
-        return pretraining.retriever_loss(model.eval(), tokenizer, articles, WorldFacts.crops, theta, rng).item()
+        return pretraining.retriever_loss(passage, articles, WorldFacts.crops, theta, rng).item()
 
     trained, untempered = loss(1 / 16), loss(1.0)
     pretraining.fold_temperature(model, 1 / 16)
@@ -175,11 +184,8 @@ def test_the_folded_temperature_is_the_one_that_was_trained_at():
 
 
 def test_crops_of_the_shortest_text_are_not_empty():
-    tokenizer = make_tokenizer("retriever", None, 0)
-    model = pretraining.make_model("retriever", len(tokenizer), SHAPE, tokenizer.pad_token_id, tokenizer.eos_token_id)
-    loss = pretraining.retriever_loss(
-        model, tokenizer, ["ada", "abel adler"], CorpusFacts.crops, 1.0, np.random.default_rng(0)
-    )
+    passage, _ = encoder()
+    loss = pretraining.retriever_loss(passage, ["ada", "abel adler"], CorpusFacts.crops, 1.0, np.random.default_rng(0))
     assert torch.isfinite(loss)
 
 
@@ -220,12 +226,12 @@ def test_the_committed_models_load_and_say_where_they_came_from(kind):
     files = {path.name for path in folder.iterdir()}
     assert not any(name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt")) for name in files)
     assert sum(path.stat().st_size for path in folder.iterdir()) < 5e6
-    loaded = load_kind(kind, folder)
-    assert loaded.tokenizer.get_vocab() == make_tokenizer(kind, None, 0).get_vocab()  # of today's words
+    model, tokenizer = load_kind(kind, folder)
+    assert tokenizer.get_vocab() == make_tokenizer(kind, None, 0).get_vocab()  # of today's words
     told = json.loads((folder / "pretraining.json").read_text("utf-8"))
     shape = load({"scale": "miniature"}).scale.models.pretraining
     assert told["provenance"]["seed"] == shape.seed and told["provenance"]["kind"] == kind
     of_kind = {key: {kind: getattr(shape, key)[kind]} for key in ("steps", "batch_size", "learning_rate")}
     assert told["provenance"]["config_hash"] == provenance.digest(shape.model_dump() | of_kind)  # made by today's scale
     assert told["log"][-1]["step"] == shape.steps[kind] and told["log"][-1]["loss"] < told["log"][0]["loss"]
-    assert loaded.model.config.hidden_size == shape.hidden_size
+    assert model.config.hidden_size == shape.hidden_size

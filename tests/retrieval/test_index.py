@@ -45,7 +45,7 @@ def embedded(tmp_path_factory):
     """The world's passages, embedded whole and in shards."""
     folder = tmp_path_factory.mktemp("corpus")
     _, corpus = tiny.corpus_files(folder)
-    encoder = tiny.bert()
+    encoder = tiny.bert().passage
 
     def embed(name, bounds, dtype="float32", batch_tokens=600):
         index.embed_shard(
@@ -230,17 +230,18 @@ def test_compressed_search_and_its_recall():
 
 
 def test_an_approximate_index_tells_its_recall_with_what_it_found(tmp_path, capsys):
-    matrix, encoder = vectors(400, size=32), tiny.bert()
+    matrix, retriever = vectors(400, size=32), tiny.bert()
     texts = [question.question for question in miniature.questions(tiny.WORLD)["train"]]
-    questions = encoder.embed(encoder.tokenise(texts, 40))
+    questions = retriever.question.embed(retriever.question.tokenise(texts))
     told = {}
     for kind in ("exact", "ivfpq"):
         settings, path = Retrieval(k=5, index=kind, lists=4, probes=1, code_bytes=8), tmp_path / f"{kind}.parquet"
         found = index.build(split(matrix, 2), settings)
-        index.retrieve(found, split(matrix, 2), encoder, texts, settings, path)
+        index.retrieve(found, split(matrix, 2), retriever, texts, settings, path)
         assert (read_retrieved(path, 400) == found.search(questions, 5)[1]).all()
         told[kind] = retrieved_facts(path)
-    assert told["exact"] == {} and 0 < told["ivfpq"]["recall_against_exact"] < 1
+    assert told["exact"] == {"retriever": retriever.facts()} and told["exact"]["retriever"]["similarity"] == "dot"
+    assert 0 < told["ivfpq"]["recall_against_exact"] < 1
     assert "of the exact 5 nearest" in capsys.readouterr().err
 
 

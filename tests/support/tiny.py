@@ -10,10 +10,10 @@ import numpy as np
 
 from attention_distillation.data import miniature
 from attention_distillation.data.passages import Passages, write_passages
-from attention_distillation.models import retriever
 from attention_distillation.models.pretraining import make_model, make_tokenizer
-from attention_distillation.models.retriever import Retriever, TokenisedCorpus
+from attention_distillation.models.retriever import Retriever
 from attention_distillation.retrieval import index
+from attention_distillation.retrieval.tokens import TokenisedCorpus, tokenise_corpus
 from attention_distillation.settings import Pretraining, Retrieval, World
 from attention_distillation.training.context import Material
 
@@ -32,17 +32,18 @@ def bert(seed: int = 0, dropout: float = 0.0) -> Retriever:
     tokenizer = words()
     model = make_model("retriever", len(tokenizer), SHAPE, tokenizer.pad_token_id, tokenizer.eos_token_id)
     model = models.randomise(model, seed)
-    for module in model.modules():
+    retriever = Retriever.of(model, tokenizer, RETRIEVAL).eval()
+    for module in retriever.modules():
         if hasattr(module, "p"):
             module.p = dropout
-    return Retriever(model, tokenizer).eval()
+    return retriever
 
 
 def corpus_files(folder: Path, world: World = WORLD) -> tuple[Path, TokenisedCorpus]:
     """``passages.arrow`` and the tokenised corpus of a world."""
     path, tokens, offsets = folder / "passages.arrow", folder / "tokens.npy", folder / "offsets.npy"
     write_passages(path, miniature.passages(world))
-    retriever.tokenise_corpus(words(), path, RETRIEVAL.passage_max_tokens, tokens, offsets)
+    tokenise_corpus(bert().passage, path, tokens, offsets)
     return path, TokenisedCorpus(tokens, offsets)
 
 
@@ -51,12 +52,13 @@ def material(folder: Path, encoder: Retriever | None = None) -> Material:
     encoder = encoder or bert()
     folder.mkdir(parents=True, exist_ok=True)
     path, tokens = corpus_files(folder)
-    index.embed_shard(encoder, tokens, (0, len(tokens)), folder / "shard-0.npy", batch_tokens=2000, progress=False)
+    shard, bounds = folder / "shard-0.npy", (0, len(tokens))
+    index.embed_shard(encoder.passage, tokens, bounds, shard, batch_tokens=2000, progress=False)
     shards = index.open_shards([folder / "shard-0.npy"])
     questions = miniature.questions(WORLD)
     retrieved = {}
     for split, asked in questions.items():
-        vectors = encoder.embed(encoder.tokenise([q.question for q in asked], RETRIEVAL.question_max_tokens))
+        vectors = encoder.question.embed(encoder.question.tokenise([q.question for q in asked]))
         retrieved[split] = index.ExactIndex(shards).search(vectors, RETRIEVAL.k)[1]
     return Material(Passages(path), questions, retrieved, tokens, shards)
 

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from attention_distillation.files import InputError, read_jsonl
 from attention_distillation.metrics import hit
+from attention_distillation.models.encoder import Encoder
 from attention_distillation.models.retriever import Retriever
 from attention_distillation.records import read_retrieved
 from attention_distillation.retrieval import index
@@ -161,7 +162,7 @@ def test_a_bfloat16_run_learns_in_float32_what_a_float32_run_learns(material, tm
             assert one[loss] is None or two[loss] == pytest.approx(one[loss], rel=0.1), loss
     moves = [torch.cat([(end[key] - before[key]).flatten() for key in end]) for end in ends]
     assert torch.nn.functional.cosine_similarity(*moves, dim=0) > 0.7
-    saved = Retriever.load(tmp_path / "torch.bfloat16" / "checkpoint" / "retriever").model.state_dict()
+    saved = Retriever.load(tmp_path / "torch.bfloat16" / "checkpoint" / "retriever").state_dict()
     assert all(torch.equal(value, ends[1][f"retriever.{key}"]) for key, value in saved.items())
 
 
@@ -198,7 +199,7 @@ def test_a_fixed_retriever_computes_nothing(material, tmp_path, monkeypatch):
     def refuse(*_args, **_kwargs):
         raise AssertionError("a fixed retriever was asked")
 
-    monkeypatch.setattr(Retriever, "forward", refuse)
+    monkeypatch.setattr(Encoder, "__call__", refuse)
     monkeypatch.setattr(index, "build", refuse)
     monkeypatch.setattr(index, "embed_shard", refuse)
     log = trainer(material, tmp_path, ["reader"], "none", steps=4).run()
@@ -210,8 +211,8 @@ def test_a_trained_retriever_reads_the_index_of_its_last_refresh(material, tmp_p
     made = trainer(material, tmp_path, ["retriever"], steps=4, refresh_every=4, learning_rate=1e-2, warmup_steps=0)
     made.run()
     texts = [question.question for question in material.questions["dev"]]
-    vectors = made.retriever.embed(made.retriever.tokenise(texts, tiny.RETRIEVAL.question_max_tokens))
-    passages = made.retriever.embed(material.tokens[range(len(material.tokens))])
+    vectors = made.retriever.question.embed(made.retriever.question.tokenise(texts))
+    passages = made.retriever.passage.embed(material.tokens[range(len(material.tokens))])
     _, wanted = tiny.naive_search(passages, vectors, tiny.RETRIEVAL.k)
     assert (made.retrieved("dev", np.arange(len(texts)))[1] == wanted).all()
     assert not np.array_equal(passages, np.concatenate(material.shards))
@@ -449,8 +450,8 @@ def test_what_the_trained_retriever_finds_is_what_it_finds_anew(material, tmp_pa
     made.save(tmp_path / "checkpoint")
     found = read_retrieved(tmp_path / "retrieved.parquet", len(material.corpus))
     saved = Retriever.load(tmp_path / "checkpoint" / "retriever").eval()
-    corpus = saved.embed(material.tokens[range(len(material.tokens))])
+    corpus = saved.passage.embed(material.tokens[range(len(material.tokens))])
     questions = [question.question for question in material.questions["test"]]
-    asked = saved.embed(saved.tokenise(questions, tiny.RETRIEVAL.question_max_tokens))
+    asked = saved.question.embed(saved.question.tokenise(questions))
     assert (found == tiny.naive_search(corpus, asked, tiny.RETRIEVAL.k)[1]).mean() > 0.99
     assert (found != material.retrieved["test"]).any()

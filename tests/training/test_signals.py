@@ -57,7 +57,7 @@ def test_distribution_is_atlas_softmax_over_temperature_gold(seed, batch, k, tau
 @given(SEEDS, st.integers(1, 4), st.integers(1, 6), st.integers(1, 40), st.floats(0.1, 3))
 def test_retriever_distribution_is_atlas_score_over_root_d(seed, batch, k, size, theta):
     questions, passages = drawn(seed, batch, size), drawn(seed + 1, batch, k, size)
-    found = signals.retriever_log_distribution(questions, passages, theta)
+    found = signals.retriever_log_distribution(questions, passages, math.sqrt(size) * theta)
     for row in range(batch):
         question = questions[row].tolist()
         scores = [sum(q * n for q, n in zip(question, passages[row, i].tolist(), strict=True)) for i in range(k)]
@@ -87,7 +87,7 @@ def test_kl_by_hand_and_zero_where_equal():
 def test_the_gradient_of_the_loss_is_the_difference_of_the_distributions():
     questions, passages = drawn(1, 2, 8).requires_grad_(), drawn(2, 2, 3, 8).requires_grad_()
     target = torch.tensor([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0]])
-    log_found = signals.retriever_log_distribution(questions, passages, 1.0)
+    log_found = signals.retriever_log_distribution(questions, passages, math.sqrt(8))
     signals.kl(target, log_found).backward()
     rise = (log_found.exp() - target).detach() / (math.sqrt(8) * 2)  # ∂KL/∂s, mean over two questions
     torch.testing.assert_close(passages.grad, rise[..., None] * questions.detach()[:, None])

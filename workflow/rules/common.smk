@@ -11,15 +11,15 @@ sys.path.insert(0, str(WORKFLOW))
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(WORKFLOW), os.getenv("PYTHONPATH")])))
 
 from attention_distillation import files, records, settings
-from attention_distillation.models import weights
+from attention_distillation.models import encoder_folder, weights
 from attention_distillation.jobs.contents import Contents
 from attention_distillation.jobs.fingerprint import code
 
 try:
     RUN = settings.load({key: config[key] for key in config})
-    for kind in settings.MODEL_KINDS:
-        if (folder := getattr(RUN.scale.models, kind)) and Path(folder).is_dir():
-            weights.require_weights(folder)
+    for kind, folder in RUN.scale.models.given().items():
+        if Path(folder).is_dir():
+            encoder_folder.describe(folder) if kind.startswith("retriever") else weights.require_weights(folder)
 except files.InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -109,9 +109,11 @@ def questions_file(split):
 
 
 def initial_model(kind):
-    """Directory of a model as it starts: the user's, or the one that a rule fetches or pretrains."""
-    path = getattr(SCALE.models, kind)
-    return given(path) if path in GIVEN else f"{ROOT}/models/{kind}"
+    """Directory of a model as it starts: the user's, or one that a rule fetches or pretrains; of a pair both."""
+    models = SCALE.models.given()
+    parts = [part for part in models if part.startswith(f"{kind}_")] or [kind]
+    homes = [given(models[part]) if models.get(part) in GIVEN else f"{ROOT}/models/{part}" for part in parts]
+    return homes if len(homes) > 1 else homes[0]
 
 
 def model_folder(name, part, dataset, seed):
@@ -158,6 +160,12 @@ def untrained_retriever(wildcards):
 
 
 # ---------------------------------------------------------------- index and retrieval
+
+
+# what of the settings decides how a text becomes a vector
+AS_READ = SCALE.retrieval.model_dump(
+    exclude={"k", "index", "lists", "probes", "code_bytes", "shards", "dtype", "batch_tokens"}
+)
 
 
 def shards_in(folder):

@@ -4,6 +4,7 @@ rule tokenise_corpus:
     input:
         passages=f"{ROOT}/corpus/{{corpus}}/passages.arrow",
         retriever=initial_model("retriever"),
+        checked=f"{ROOT}/models/retriever.json",
     output:
         tokens=f"{ROOT}/corpus/{{corpus}}/tokens.npy",
         offsets=f"{ROOT}/corpus/{{corpus}}/offsets.npy",
@@ -15,7 +16,7 @@ rule tokenise_corpus:
         "../../envs/cpu.yaml"
     threads: SCALE.compute.embed_threads
     params:
-        max_tokens=SCALE.retrieval.passage_max_tokens,
+        retrieval=AS_READ,
         contents=lambda wildcards: contents_of(initial_model("retriever")),
         code=code("tokenise_corpus"),
     script:

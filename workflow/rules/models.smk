@@ -42,6 +42,7 @@ rule randomise_retriever:
     conda:
         "../../envs/cpu.yaml"
     params:
+        retrieval=AS_READ,
         contents=lambda wildcards: contents_of(initial_model("retriever")),
         code=code("randomise_retriever"),
     script:
@@ -104,6 +105,27 @@ rule check_prompts:
         code=code("check_prompts"),
     script:
         "../scripts/check_prompts.py"
+
+
+rule check_retriever:
+    """See that a retriever's vectors are those that its makers' library gives, before anything is embedded."""
+    input:
+        retriever=initial_model("retriever"),
+    output:
+        facts=f"{ROOT}/models/retriever.json",
+    log:
+        f"{LOGS}/check_retriever.log",
+    benchmark:
+        f"{LOGS}/check_retriever.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: SCALE.compute.embed_threads
+    params:
+        retrieval=AS_READ,
+        contents=lambda wildcards: contents_of(initial_model("retriever")),
+        code=code("check_retriever"),
+    script:
+        "../scripts/check_retriever.py"
 
 
 rule pretrain:

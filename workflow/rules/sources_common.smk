@@ -5,7 +5,7 @@
 from pathlib import Path
 
 from attention_distillation.data.downloads import as_row, model_row, read_sources, rows_for
-from attention_distillation.settings import MODEL_KINDS, WORKFLOW
+from attention_distillation.settings import WORKFLOW
 from attention_distillation.data.sources import split_sizes
 
 SOURCE_ROWS = read_sources(WORKFLOW / "reference" / "sources.csv")
@@ -18,8 +18,8 @@ SOURCE_DATASETS = {name: dataset.source for name, dataset in RUN.scale.datasets.
 try:
     SOURCE_MODELS = {
         kind: model_row(SOURCE_ROWS, where)
-        for kind in MODEL_KINDS
-        if (where := getattr(RUN.scale.models, kind)) and not Path(where).is_dir()
+        for kind, where in RUN.scale.models.given().items()
+        if not Path(where).is_dir()
     }
 except files.InputError as error:
     raise WorkflowError(str(error)) from None

@@ -4,11 +4,10 @@ from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
-import torch
-
 from attention_distillation.models.retriever import Retriever
+from attention_distillation.settings import Retrieval
 
-torch.manual_seed(0)
-retriever = Retriever.load(snakemake.input.retriever)
-retriever.model = type(retriever.model)(retriever.model.config, add_pooling_layer=False)
+place = runtime.part_of(snakemake.input.retriever, "retriever")
+retriever = Retriever.load(place, Retrieval(**snakemake.params.retrieval))
+retriever.randomise(0)
 retriever.save(snakemake.output.model)

@@ -12,7 +12,7 @@ from attention_distillation.settings import Retrieval
 
 runtime.torch_threads(snakemake)
 given, retrieval = snakemake.input, Retrieval(**snakemake.params.retrieval)
-retriever = Retriever.load(runtime.part_of(given.retriever, "retriever"))
+retriever = Retriever.load(runtime.part_of(given.retriever, "retriever"), retrieval)
 retriever = weights.placed(retriever, snakemake.params.precision)
 shards = index.open_shards(given.shards)
 vectors = index.build(shards, retrieval, runtime.device())

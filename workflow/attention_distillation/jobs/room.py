@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from ..files import InputError, read_json
+from ..files import InputError
 
 PROCESS_BYTES, CUDA_HOST_BYTES = 6e8, 2e9
 """A process that has loaded torch and transformers [measured], and what CUDA adds to it on the host [assumed]."""
@@ -56,10 +56,11 @@ def check_memory(what: str, bytes_needed: float) -> None:
 # ------------------------------------------------------------------ what stages need
 
 
-def weights(folder: str | Path) -> int:
-    """How many weights a model directory holds, by the headers of its safetensors."""
+def weights(place: str | Path | list[str]) -> int:
+    """How many weights a model's directory holds (or its two), by the headers of its safetensors."""
     count = 0
-    for path in Path(folder).glob("*.safetensors"):
+    folders = [place] if isinstance(place, str | Path) else place
+    for path in (path for folder in folders for path in Path(folder).rglob("*.safetensors")):
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length))
@@ -105,10 +106,11 @@ def check_tokenising(tokens: str | Path, passages: str | Path, vocabulary: int) 
     check_disk(tokens, token_bytes(1, Path(passages).stat().st_size / BYTES_A_TOKEN, vocabulary))
 
 
-def check_embedding(shard: str | Path, passages: int, retriever: str | Path, retrieval, *, on_gpu: bool) -> None:
-    """Before so many passages are embedded into a shard: is there room for it and for the retriever?"""
-    size = read_json(Path(retriever) / "config.json")["hidden_size"]
-    check_disk(shard, shard_bytes(passages, size, retrieval.dtype))
+def check_embedding(
+    shard: str | Path, passages: int, size: int, retriever: str | Path | list[str], dtype: str, *, on_gpu: bool
+) -> None:
+    """Before so many passages become vectors of ``size`` values: is there room for them and for the retriever?"""
+    check_disk(shard, shard_bytes(passages, size, dtype))
     check_memory("embedding", process_memory(weights(retriever), on_gpu=on_gpu))
 
 

@@ -103,8 +103,10 @@ def start_worker() -> None:
     _quiet(int(os.environ["OMP_NUM_THREADS"]))
 
 
-def part_of(folder: str, part: str) -> str:
-    """A model's directory: the checkpoint's part, or the directory itself where it is a model's own."""
+def part_of(folder: str | list[str], part: str) -> str | list[str]:
+    """A model's directory: the checkpoint's part, or the directory itself where it is a model's own, or its two."""
+    if not isinstance(folder, str):
+        return list(folder)
     inside = Path(folder) / part
     return str(inside if inside.is_dir() else folder)
 

@@ -18,7 +18,9 @@ from tqdm import tqdm
 from ..data import miniature
 from ..data.miniature import Fact
 from ..settings import Pretraining
+from .encoder import Encoder
 from .plain_text import plain_text
+from .retriever import Retriever
 
 CURRICULUM = {
     "reader": ((0.0, 2, False), (0.25, 3, False), (0.5, 5, False), (0.8, 4, True)),
@@ -29,6 +31,8 @@ From one passage T5 learns in 400 steps to copy; from two it had not begun to af
 COPY_WEIGHT, OTHER_WEIGHT = 1.0, 0.05
 HEADED = 0.2
 """Share of the decoder-only reader's sequences that ask far from where they are answered: see :func:`reader_loss`."""
+CROP_TOKENS = 128
+"""The most that the retriever reads of a crop while it learns."""
 END, PAD, UNKNOWN = "</s>", "<pad>", "<unk>"
 
 
@@ -242,12 +246,9 @@ def encoder_decoder_loss(model, tokenizer, batch: list[list[Fact]], rng: np.rand
 
 
 def retriever_loss(
-    model, tokenizer, articles: list[str], crops: Sequence[tuple[float, float]], theta: float, rng: np.random.Generator
+    encoder: Encoder, articles: list[str], crops: Sequence[tuple[float, float]], theta: float, rng: np.random.Generator
 ) -> torch.Tensor:
     """Contriever's objective: two independent crops of one text are a pair, those of the other texts are not."""
-    from .retriever import Retriever
-
-    encoder = Retriever(model, tokenizer)
 
     def crop(text: str, shares: tuple[float, float]) -> str:
         words = text.split()
@@ -255,7 +256,7 @@ def retriever_loss(
         start = rng.integers(max(1, len(words) - length + 1))
         return " ".join(words[start : start + length])
 
-    left, right = (encoder(encoder.tokenise([crop(text, shares) for text in articles], 128)) for shares in crops)
+    left, right = (encoder(encoder.tokenise([crop(text, shares) for text in articles])) for shares in crops)
     scores = left @ right.T / (np.sqrt(left.shape[1]) * theta)
     return torch.nn.functional.cross_entropy(scores, torch.arange(len(articles)))
 
@@ -280,7 +281,12 @@ def pretrain(kind: str, source, texts: Iterator[str] | None, shape: Pretraining,
     """
     rng = np.random.default_rng([shape.seed, len(kind)])
     tokenizer = make_tokenizer(kind, texts, shape.vocabulary)
-    model = make_model(kind, len(tokenizer), shape, tokenizer.pad_token_id, tokenizer.eos_token_id).train()
+    model = make_model(kind, len(tokenizer), shape, tokenizer.pad_token_id, tokenizer.eos_token_id)
+    retriever = None
+    if kind == "retriever":
+        retriever = Retriever.of(model, tokenizer)
+        retriever.passage.max_tokens = CROP_TOKENS
+    model = (retriever or model).train()
     steps = shape.steps[kind]
     optimizer = torch.optim.Adam(model.parameters(), lr=shape.learning_rate[kind])
     warmup = min(100, steps // 10 + 1)
@@ -292,7 +298,7 @@ def pretrain(kind: str, source, texts: Iterator[str] | None, shape: Pretraining,
     for step in bar:
         if kind == "retriever":
             articles = [source.article(rng) for _ in range(shape.batch_size[kind])]
-            loss = retriever_loss(model, tokenizer, articles, source.crops, shape.theta, rng)
+            loss = retriever_loss(retriever.passage, articles, source.crops, shape.theta, rng)
         else:
             _, count, full = [stage for stage in CURRICULUM[kind] if step >= stage[0] * steps][-1]
             batch = [source.facts(rng, count, full) for _ in range(shape.batch_size[kind])]
@@ -307,8 +313,10 @@ def pretrain(kind: str, source, texts: Iterator[str] | None, shape: Pretraining,
             log.append({"step": step + 1, "loss": round(float(np.mean(running)), 4)})
             bar.set_postfix(loss=log[-1]["loss"])
             running.clear()
-    if kind == "retriever":
-        fold_temperature(model, shape.theta)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    if retriever:
+        fold_temperature(retriever.passage.model[0].model, shape.theta)
+        retriever.save(folder)
+    else:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return log

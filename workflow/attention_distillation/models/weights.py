@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model",
+                   "sentencepiece.bpe.model")  # fmt: skip
+
 
 def require_weights(folder: str | Path) -> None:
     """Raise an :class:`InputError` that names what a model directory lacks."""
@@ -20,6 +23,12 @@ def require_weights(folder: str | Path) -> None:
         raise InputError(f"{folder}: no config.json; name a directory that save_pretrained wrote, or a hub id.")
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"{folder}: no *.safetensors weights; convert the checkpoint (pickled weights are not read).")
+
+
+def require_tokenizer(folder: str | Path) -> None:
+    """Raise an :class:`InputError` where a model's directory has no tokenizer: the library would make one up."""
+    if not any((Path(folder) / name).exists() for name in TOKENIZER_FILES):
+        raise InputError(f"{folder}: no tokenizer ({', '.join(TOKENIZER_FILES)}); copy its files there.")
 
 
 def load_model(model_class, folder: str | Path, **options):
@@ -37,13 +46,29 @@ def load_model(model_class, folder: str | Path, **options):
         folder, use_safetensors=True, attn_implementation="sdpa", dtype=torch.float32, output_loading_info=True,
         **options,
     )  # fmt: skip
-    if missing := sorted(told["missing_keys"]):
+    _require_whole(folder, model, told["missing_keys"])
+    return model
+
+
+def _require_whole(folder: str | Path, model, missing_keys) -> None:
+    if missing := sorted(missing_keys):
         more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
         raise InputError(
             f"{folder}: the weights lack '{missing[0]}'{more} of {type(model).__name__}; give a checkpoint of that "
             "model, whole."
         )
-    return model
+
+
+def require_whole(model_class, folder: str | Path, **options) -> None:
+    """The check of :func:`load_model` alone: no weight is read.
+
+    Raises:
+        InputError: there are not all of the model's weights.
+    """
+    model, told = model_class.from_pretrained(
+        folder, use_safetensors=True, device_map="meta", output_loading_info=True, local_files_only=True, **options
+    )
+    _require_whole(folder, model, told["missing_keys"])
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:

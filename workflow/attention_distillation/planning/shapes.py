@@ -6,7 +6,8 @@ else a model does is small beside them at the sizes where a plan matters.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -14,9 +15,13 @@ import yaml
 
 from ..files import InputError, read_json
 from ..jobs.room import weights
+from ..models import encoder_folder
 from ..settings import WORKFLOW, Pretraining
 
 WORLD_WORDS = 541  # of the word-level tokenizer that a generated world's models have
+
+
+LEARNED_POSITIONS = ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert", "electra", "ernie", "dpr")
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,13 @@ class Shape:
         return 2 * self.answer_weights * answer + 4 * self.layers * self.width * answer * context
 
 
-def of_config(config: dict, parameters: int | None = None, download_bytes: float = 0) -> Shape:
+def of_config(
+    config: dict, parameters: int | None = None, download_bytes: float = 0, *, encoder_only: bool = False
+) -> Shape:
     """The shape that a config.json states; ``parameters`` are added up where they are not known.
+
+    Args:
+        encoder_only: of a T5, whose checkpoint may hold its decoder too, the encoder.
 
     Raises:
         InputError: it states no sizes.
@@ -66,14 +76,16 @@ def of_config(config: dict, parameters: int | None = None, download_bytes: float
                 return int(config[name])
         raise InputError(f"a model's config has none of {', '.join(names)}: no plan can be made for it.")
 
-    size, vocabulary = stated("d_model", "hidden_size", "n_embd"), stated("vocab_size")
-    layers = stated("num_layers", "num_hidden_layers", "n_layer")
-    embeddings = vocabulary * size
-    if config["model_type"] == "t5":
+    size, vocabulary = stated("d_model", "hidden_size", "n_embd", "dim"), stated("vocab_size")
+    layers = stated("num_layers", "num_hidden_layers", "n_layer", "n_layers")
+    embeddings = vocabulary * config.get("embedding_size", size)  # ALBERT's and ELECTRA's are narrower
+    if config["model_type"] in ("t5", "mt5"):
         width, d_ff = stated("num_heads") * stated("d_kv"), stated("d_ff")
         products = 3 if "gated" in config.get("feed_forward_proj", "") else 2
         attention, feed_forward = 4 * size * width, products * size * d_ff
         encoder = layers * (attention + feed_forward)
+        if encoder_only:
+            return Shape(encoder + embeddings, encoder, 0, layers, width, size, vocabulary, download_bytes)
         decoder = stated("num_decoder_layers", "num_layers") * (2 * attention + feed_forward)
         keys = stated("num_decoder_layers", "num_layers") * 2 * size * width  # of the context, for cross-attention
         tables = embeddings * (1 if config.get("tie_word_embeddings", True) else 2)
@@ -81,11 +93,29 @@ def of_config(config: dict, parameters: int | None = None, download_bytes: float
         return Shape(
             total, encoder + keys, decoder - keys + embeddings, layers, width, size, vocabulary, download_bytes
         )
-    positions = config.get("max_position_embeddings", 0) * size if config["model_type"] == "bert" else 0
+    positions = config.get("max_position_embeddings", 0) * size if config["model_type"] in LEARNED_POSITIONS else 0
     tables = positions + embeddings * (1 if config.get("tie_word_embeddings", True) else 2)
     total = parameters or 12 * layers * size * size + tables
     context = total - tables
+    if config["model_type"] == "albert":  # its layers share one set of weights
+        context *= layers // config.get("num_hidden_groups", 1)
     return Shape(total, context, context + embeddings, layers, size, size, vocabulary, download_bytes)
+
+
+def of_encoder(folder: str | Path) -> Shape:
+    """The shape of a text encoder: of a T5 its encoder alone; vectors as long as its last module makes them."""
+    (told,) = encoder_folder.describe(folder)
+    config = read_json(told.transformer / "config.json")
+    return replace(of_config(config, weights(folder) or None, encoder_only=True), size=told.size)
+
+
+def together(parts: Sequence[Shape]) -> Shape:
+    """A retriever's encoders as one: a text passes through one of them, the weights of all are held."""
+    return replace(
+        parts[-1],
+        parameters=sum(part.parameters for part in parts),
+        download_bytes=sum(part.download_bytes for part in parts),
+    )
 
 
 @cache
@@ -108,6 +138,8 @@ def of_model(given: str | None, kind: str, fetched: str | Path, pretraining: Pre
     """
     for folder in filter(None, (given, fetched)):
         config = Path(folder) / "config.json"
+        if kind == "retriever" and Path(folder).is_dir():
+            return of_encoder(folder)
         if config.exists():
             return of_config(read_json(config), weights(folder) or None)
     if given is not None:

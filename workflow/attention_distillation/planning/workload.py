@@ -75,7 +75,7 @@ class Workload:
             offsets = np.load(folder / "offsets.npy", mmap_mode="r", allow_pickle=False)
             passages = len(offsets) - 1
             return Corpus(passages, int(offsets[-1]) / passages, (folder / "passages.arrow").stat().st_size, True)
-        longest = self.scale.retrieval.passage_max_tokens
+        longest = self.scale.retrieval.passage_max_tokens or ASSUMED_LIMIT
         if given.world:
             passages = given.world.people * len(miniature.RELATIONS[given.world.variant])
             return Corpus(passages, min(WORLD_TOKENS, longest), WORLD_BYTES * passages, False)

@@ -25,7 +25,9 @@ from ..records import write_retrieved
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..models.retriever import Retriever, TokenisedCorpus
+    from ..models.encoder import Encoder
+    from ..models.retriever import Retriever
+    from .tokens import TokenisedCorpus
 
 BLOCK_ROWS = 2**16
 """Passages held in memory at a time: 200 MB of float32 at d = 768, and enough to sort by length."""
@@ -42,7 +44,7 @@ def shard_bounds(passages: int, shard: int, shards: int) -> tuple[int, int]:
 
 
 def embed_shard(
-    retriever: Retriever,
+    encoder: Encoder,
     corpus: TokenisedCorpus,
     bounds: tuple[int, int],
     path: str | Path,
@@ -54,18 +56,18 @@ def embed_shard(
     """Embed the passages between ``bounds`` into the shard ``path``, batches sorted by length within a block."""
     import torch
 
-    from ..models.retriever import length_batches
+    from ..models.encoder import length_batches
 
     start, stop = bounds
     kind = np.dtype(dtype)
     with replacing(path) as part, open(part, "wb") as file, torch.inference_mode():
-        shape = (stop - start, retriever.size)
+        shape = (stop - start, encoder.size)
         np.lib.format.write_array_header_1_0(file, {"descr": kind.str, "fortran_order": False, "shape": shape})
         bar = tqdm(total=stop - start, desc="embedding", unit="passage", mininterval=5, disable=not progress)
         for first in range(start, stop, BLOCK_ROWS):
-            block = np.empty((min(BLOCK_ROWS, stop - first), retriever.size), kind)
+            block = np.empty((min(BLOCK_ROWS, stop - first), encoder.size), kind)
             for rows, width in length_batches(corpus.lengths(first, first + len(block)), batch_tokens):
-                block[rows] = retriever(corpus[rows + first], width).cpu().numpy()
+                block[rows] = encoder(corpus[rows + first], width).cpu().numpy()
                 bar.update(len(rows))
             file.write(block.tobytes())
             corpus.give_back()
@@ -233,10 +235,10 @@ def recall(index, exact, questions: np.ndarray, k: int) -> float:
 def retrieve(
     index, shards: Sequence[np.ndarray], retriever: Retriever, questions: Sequence[str], retrieval, path: str | Path
 ) -> None:
-    """Write the k nearest passages of each question; an approximate index's recall goes with them."""
-    vectors = retriever.embed(retriever.tokenise(list(questions), retrieval.question_max_tokens))
+    """Write the k nearest passages of each question, how the retriever scores, and an approximate index's recall."""
+    vectors = retriever.question.embed(retriever.question.tokenise(questions))
     scores, rows = index.search(vectors, retrieval.k)
-    facts = {}
+    facts = {"retriever": retriever.facts()}
     if retrieval.index == "ivfpq":
         facts["recall_against_exact"] = recall(index, ExactIndex(shards), vectors[:500], retrieval.k)
         tqdm.write(f"IVF-PQ finds {facts['recall_against_exact']:.3f} of the exact {retrieval.k} nearest", sys.stderr)

@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field
 
 from ..files import InputError
-from .schema import MODEL_KINDS, WORKFLOW, Natural, Nouns, Scale
+from .schema import MODEL_KINDS, WORKFLOW, EncoderPair, Natural, Nouns, Scale
 from .validation import Strict, did_you_mean, validated
 
 
@@ -24,7 +24,9 @@ class Custom(Strict):
     )
     reader: str | None = Field(None, description="decoder-only causal LM: a directory or a hub id")
     encoder_decoder: str | None = Field(None, description="T5: a directory or a hub id")
-    retriever: str | None = Field(None, description="BERT encoder: a directory or a hub id")
+    retriever: str | EncoderPair | None = Field(
+        None, description="text encoder: a directory or a hub id, or {question, passage} with one for each"
+    )
     pretrain: bool = Field(False, description="make small models from the corpus for those not named")
     nouns: Nouns = Field("en_core_web_sm", description="en_core_web_sm or content_words")
 
@@ -95,7 +97,7 @@ def _with_custom(values: dict, custom: Custom) -> dict:
             "name": custom.name,
             "corpora": {"corpus": {"passages": custom.passages}},
             "datasets": {custom.name: {"title": custom.title, "corpus": "corpus", "questions": custom.questions}},
-            "models": models,
+            "models": custom.model_dump(include=set(MODEL_KINDS)),
             "analysis": {"nouns": custom.nouns},
         },
     )

@@ -89,12 +89,21 @@ class Pretraining(Strict):
     seed: Natural = 1
 
 
+class EncoderPair(Strict):
+    """A retriever with an encoder of its own for questions and one for passages (DPR, DRAGON)."""
+
+    question: str = Field(description="a directory or a hub id")
+    passage: str = Field(description="a directory or a hub id")
+
+
 class Models(Strict):
     """Where each model starts: a directory, or a hub id that the sources table pins; null: pretrained here."""
 
     reader: str | None = Field(None, description="decoder-only causal LM: a directory or a hub id")
     encoder_decoder: str | None = Field(None, description="T5: a directory or a hub id")
-    retriever: str | None = Field(None, description="BERT encoder: a directory or a hub id")
+    retriever: str | EncoderPair | None = Field(
+        None, description="text encoder: a directory or a hub id, or {question, passage} with one for each"
+    )
     pretraining: Pretraining | None = Field(None, description="needed where a model above is null")
 
     @model_validator(mode="after")
@@ -103,6 +112,17 @@ class Models(Strict):
         if missing and self.pretraining is None:
             raise ValueError(f"{missing[0]} is neither given nor to be pretrained: name it, or set 'pretrain: true'")
         return self
+
+    def given(self) -> dict[str, str]:
+        """Directory or hub id of every model that is given; a pair's are ``retriever_question`` and ``_passage``."""
+        places = {}
+        for kind in MODEL_KINDS:
+            told = getattr(self, kind)
+            if isinstance(told, EncoderPair):
+                places |= {f"{kind}_question": told.question, f"{kind}_passage": told.passage}
+            elif told is not None:
+                places[kind] = told
+        return places
 
 
 # ------------------------------------------------------------------ method
@@ -123,8 +143,21 @@ class Retrieval(Strict):
     shards: Count = Field(1, description="embedding jobs that share the corpus")
     dtype: Literal["float32", "float16"] = Field("float32", description="of the stored embeddings")
     batch_tokens: Count = Field(16384, description="tokens a batch when embedding, padding included")
-    passage_max_tokens: Count = Field(200, description="retriever's input, title and text [Atlas]")
-    question_max_tokens: Count = Field(40, description="retriever's input, question [Atlas]")
+    passage_max_tokens: Count | None = Field(
+        None, description="retriever's input, prompt, title and text; null: its directory's, else 200 [Atlas]"
+    )
+    question_max_tokens: Count | None = Field(
+        None, description="retriever's input, prompt and question; null: its directory's, else 40 [Atlas]"
+    )
+    passage_prompt: str | None = Field(None, description="before a passage ('passage: ' of E5); null: its directory's")
+    question_prompt: str | None = Field(None, description="before a question ('query: ' of E5); null: its directory's")
+    title_separator: str | None = Field(
+        None, description="between a passage's title and text; null: a space, [SEP] for DPR"
+    )
+    similarity: Literal["dot", "cosine"] | None = Field(None, description="null: the retriever's directory's, else dot")
+    pooling: Literal["mean", "cls", "last"] | None = Field(
+        None, description="of an encoder whose directory has no modules.json; null: mean (Contriever's)"
+    )
 
     def in_use(self) -> Retrieval:
         """With the keys that no number rests on as they are by default: an exact index has no lists."""
@@ -135,7 +168,9 @@ class Distillation(Strict):
     """The choices of the method that an experiment may change (the controls do)."""
 
     tau_gold: Positive = Field(0.01, description="temperature of the target distribution [Atlas: 0.01]")
-    theta: Positive = Field(1.0, description="temperature θ of eq. 2, beside √d [Atlas: 0.01]")
+    theta: Positive | None = Field(
+        1.0, description="temperature θ of eq. 2, beside √d (a cosine: 1/20) [Atlas: 0.01]; null: the retriever's own"
+    )
     value_norm: bool = Field(True, description="weigh attention by ‖v‖ (eq. 1)")
     passage_order: Order = Field("ranked", description="order of passages in the prompt")
     context: Literal["retrieved", "gold", "none"] = Field(

@@ -15,8 +15,9 @@ from .. import files, provenance, records
 from ..files import InputError
 from ..jobs import contents, room, runtime
 from ..models.readers import KINDS
-from ..models.retriever import Retriever, TokenisedCorpus
+from ..models.retriever import Retriever
 from ..retrieval import index
+from ..retrieval.tokens import TokenisedCorpus
 from ..settings import Architecture, Distillation, Part, Prompt, Retrieval, Signal, Training
 from ..settings.validation import Strict
 from . import context
@@ -107,9 +108,10 @@ def train(job: TrainJob, identity: dict[str, str], replicas: Replicas | None = N
     Replica 0 writes. A fixed retriever finds what it found before.
     """
     given, outputs = job.inputs, job.outputs
+    retriever = Retriever.load(given.folder("retriever"), job.retrieval)
     trainer = Trainer(
         KINDS[job.architecture].load(given.folder("reader"), **job.prompt.model_dump()),
-        Retriever.load(given.folder("retriever")),
+        retriever,
         trained=job.train,
         signal=job.signal,
         material=context.open_material(
@@ -139,7 +141,10 @@ def train(job: TrainJob, identity: dict[str, str], replicas: Replicas | None = N
         trainer.retrieve("test", outputs.retrieved)
     else:
         shutil.copyfile(given.retrieved[-1], outputs.retrieved)
-    facts = provenance.provenance(job.settings(), device=runtime.device_name(), belongs_to=identity)
+    about = retriever.facts() | {"temperature": retriever.temperature(job.distillation.theta)}
+    facts = provenance.provenance(
+        job.settings(), device=runtime.device_name(), belongs_to=identity, retriever=about
+    )
     files.write_json(outputs.checkpoint / "provenance.json", facts)
 
 

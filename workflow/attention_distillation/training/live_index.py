@@ -66,7 +66,7 @@ class LiveIndex:
 
     def search(self, questions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Scores and passages for token rows of questions, (questions, k), best first."""
-        return self.searched.search(self.retriever.embed(questions), self.retrieval.k)
+        return self.searched.search(self.retriever.question.embed(questions), self.retrieval.k)
 
     def retrieve(self, questions: Sequence[str], path: str | Path) -> None:
         """Write what the retriever finds for questions."""
@@ -94,7 +94,7 @@ class LiveIndex:
         for shard in self.replicas.share(range(len(paths))):
             bounds = index.shard_bounds(len(tokens), int(shard), len(paths))
             index.embed_shard(
-                self.retriever, tokens, bounds, paths[shard], batch_tokens=self.retrieval.batch_tokens,
+                self.retriever.passage, tokens, bounds, paths[shard], batch_tokens=self.retrieval.batch_tokens,
                 dtype=self.retrieval.dtype, progress=False,
             )  # fmt: skip
         self.retriever.train(training)

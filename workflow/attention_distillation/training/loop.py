@@ -99,7 +99,7 @@ class Trainer:
         self.losses = Losses(list(self.modules), self.replicas, self._ids)
         self.state, self.progress = State(self.folder, identity), Progress()
         self._question_tokens = {
-            split: retriever.tokenise([q.question for q in material.questions[split]], retrieval.question_max_tokens)
+            split: retriever.question.tokenise([q.question for q in material.questions[split]])
             for split in ("train", "dev")
         }
 
@@ -292,9 +292,11 @@ class Trainer:
             losses["reader"] = output.answer_loss.mean()
         if self.teaches:
             target = SIGNALS[self.signal](self.reader, encoded, output, self.distillation, self.retrieval.k)
-            asked = self.retriever([self._question_tokens["train"][row] for row in part.rows])
-            passages = self.retriever(self.material.tokens[part.passages.ravel()]).view(*part.passages.shape, -1)
-            losses["retriever"] = kl(target, retriever_log_distribution(asked, passages, self.distillation.theta))
+            asked = self.retriever.question([self._question_tokens["train"][row] for row in part.rows])
+            tokens = self.material.tokens[part.passages.ravel()]
+            passages = self.retriever.passage(tokens).view(*part.passages.shape, -1)
+            temperature = self.retriever.temperature(self.distillation.theta)
+            losses["retriever"] = kl(target, retriever_log_distribution(asked, passages, temperature))
         return losses
 
     def step(self, rows: np.ndarray, step: int, parts: Sequence[Part] | None = None) -> dict[str, torch.Tensor]:

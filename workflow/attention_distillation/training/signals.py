@@ -68,15 +68,16 @@ SIGNALS: dict[str, Callable[[Reader, Encoded, Output, Distillation, int], Tensor
 }
 
 
-def retriever_log_distribution(questions: Tensor, passages: Tensor, theta: float) -> Tensor:
-    """log P_RETR (eq. 2), float32 (B, k): log softmax_i of n_i · Q / (√d · θ).
+def retriever_log_distribution(questions: Tensor, passages: Tensor, temperature: float) -> Tensor:
+    """log P_RETR (eq. 2), float32 (B, k): log softmax_i of n_i · Q / temperature.
 
     Args:
         questions: (B, d).
         passages: (B, k, d).
+        temperature: √d · θ, of cosines θ / 20 (:meth:`retriever.Retriever.temperature`).
     """
     scores = torch.einsum("bd,bkd->bk", questions.float(), passages.float())
-    return (scores / (math.sqrt(questions.shape[-1]) * theta)).log_softmax(-1)
+    return (scores / temperature).log_softmax(-1)
 
 
 def kl(target: Tensor, log_distribution: Tensor) -> Tensor:

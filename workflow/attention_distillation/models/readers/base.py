@@ -127,6 +127,10 @@ class Reader(ABC, torch.nn.Module):
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
+    def restore(self, folder: str | Path) -> None:
+        """Take the weights that :meth:`save` wrote."""
+        self.model.load_state_dict(load_model(type(self.model), folder).state_dict())
+
     @property
     def device(self):
         """Where the weights are."""
