@@ -50,7 +50,7 @@ def weights(made: Trainer) -> dict[str, torch.Tensor]:
     return {
         f"{part}.{name}": weight.detach().clone()
         for part in BOTH
-        for name, weight in getattr(made, part).model.named_parameters()
+        for name, weight in getattr(made, part).named_parameters()
     }
 
 
