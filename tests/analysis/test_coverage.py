@@ -11,6 +11,7 @@ from attention_distillation.analysis import coverage
 from attention_distillation.data.passages import Passages, write_passages
 from attention_distillation.models.readers.prompt import passage_prompts
 from attention_distillation.records import Passage, Question
+from attention_distillation.settings import Retrieval
 
 WORDS = ["ada", "bay", "died", "near", "autumn", "amber", "arrow", "azure", "acorn", "abel"]
 ROWS = [
@@ -28,10 +29,9 @@ def corpus(tmp_path):
 
 
 def measure(corpus, reader: int, retriever: int) -> dict:
-    tokenizers = {"reader": models.tokenizer("falcon_alibi"), "retriever": tiny.words()}
-    return coverage.coverage(
-        corpus, np.array([[0, 1, 2]]), ASKED, tokenizers, {"reader": reader, "retriever": retriever}
-    )
+    encoder = tiny.bert(retrieval=Retrieval(passage_max_tokens=retriever)).passage
+    tokenizer = models.tokenizer("falcon_alibi")
+    return coverage.coverage(corpus, np.array([[0, 1, 2]]), ASKED, tokenizer, reader, encoder)
 
 
 def test_nothing_is_cut_where_there_is_room(corpus):

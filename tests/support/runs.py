@@ -32,9 +32,7 @@ def trainer(
 
 def weights(made: Trainer) -> dict[str, dict[str, torch.Tensor]]:
     """What the models compute with."""
-    return {
-        name: {key: value.clone() for key, value in getattr(made, name).model.state_dict().items()} for name in BOTH
-    }
+    return {name: {key: value.clone() for key, value in getattr(made, name).state_dict().items()} for name in BOTH}
 
 
 def masters(made: Trainer) -> dict[str, torch.Tensor]:
@@ -42,7 +40,7 @@ def masters(made: Trainer) -> dict[str, torch.Tensor]:
     taken = {}
     for name, module in made.modules.items():
         with made.optimiser.exact(name):
-            taken |= {f"{name}.{key}": value.clone() for key, value in module.model.state_dict().items()}
+            taken |= {f"{name}.{key}": value.clone() for key, value in module.state_dict().items()}
     return taken
 
 

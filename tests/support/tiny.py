@@ -27,12 +27,12 @@ def words():
     return make_tokenizer("retriever", None, 0)
 
 
-def bert(seed: int = 0, dropout: float = 0.0) -> Retriever:
+def bert(seed: int = 0, dropout: float = 0.0, retrieval: Retrieval = RETRIEVAL) -> Retriever:
     """A retriever with weights large enough that passages are told apart; a fresh one at every call."""
     tokenizer = words()
     model = make_model("retriever", len(tokenizer), SHAPE, tokenizer.pad_token_id, tokenizer.eos_token_id)
     model = models.randomise(model, seed)
-    retriever = Retriever.of(model, tokenizer, RETRIEVAL).eval()
+    retriever = Retriever.of(model, tokenizer, retrieval).eval()
     for module in retriever.modules():
         if hasattr(module, "p"):
             module.p = dropout

@@ -34,7 +34,7 @@ def test_the_first_index_is_the_one_that_is_given(material, tmp_path, embedded):
     live.refresh(0)
     assert embedded == [] and not live.folder.exists()
     asked = material.questions["dev"]
-    tokens = live.retriever.tokenise([question.question for question in asked], tiny.RETRIEVAL.question_max_tokens)
+    tokens = live.retriever.question.tokenise([question.question for question in asked])
     assert (live.search(tokens)[1] == material.retrieved["dev"]).all()
 
 

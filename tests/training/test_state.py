@@ -97,6 +97,7 @@ def test_a_state_of_another_run_is_set_aside_and_the_log_says_why(material, tmp_
     before = tree(tmp_path / "state")
     again = trainer(material, tmp_path, identity=other)
     start = masters(again)
+    capsys.readouterr()  # what loading the models printed
     assert again.state.load(again.modules, again.optimiser) == Progress()
     assert equal(masters(again), start)
     error = capsys.readouterr().err

@@ -71,7 +71,7 @@ CONTENTS = Contents()
 GIVEN = {
     *(corpus.passages for corpus in SCALE.corpora.values() if corpus.passages),
     *(path for dataset in SCALE.datasets.values() for path in (dataset.questions or {}).values()),
-    *(path for kind in settings.MODEL_KINDS if (path := getattr(SCALE.models, kind)) and Path(path).is_dir()),
+    *(path for path in SCALE.models.given().values() if Path(path).is_dir()),
 }
 
 
@@ -82,8 +82,9 @@ def given(path):
 
 def contents_of(*paths):
     """What each path holds, for a rule's params; of what a rule makes nothing: that is known by its date."""
+    each = [path for one in paths for path in ([one] if isinstance(one, str) else one)]
     try:
-        return [CONTENTS.identity(path) for path in paths if path in GIVEN and Path(path).exists()]
+        return [CONTENTS.identity(path) for path in each if path in GIVEN and Path(path).exists()]
     except files.InputError as error:
         raise WorkflowError(str(error)) from None
 

@@ -92,7 +92,7 @@ rule check_lengths:
     params:
         limits={
             "prompt.passage_max_tokens": SCALE.prompt.passage_max_tokens,
-            "retrieval.passage_max_tokens": SCALE.retrieval.passage_max_tokens,
+            **({"retrieval.passage_max_tokens": limit} if (limit := SCALE.retrieval.passage_max_tokens) else {}),
         },
         code=code("check_lengths"),
     script:

@@ -25,10 +25,8 @@ rule measure_coverage:
         "../../envs/cpu.yaml"
     params:
         questions=1000,
-        max_tokens={
-            "reader": SCALE.prompt.passage_max_tokens,
-            "retriever": SCALE.retrieval.passage_max_tokens,
-        },
+        max_tokens=SCALE.prompt.passage_max_tokens,
+        retrieval=AS_READ,
         contents=lambda wildcards: contents_of(initial_model(wildcards.kind), initial_model("retriever")),
         code=code("measure_coverage"),
     script:

@@ -9,9 +9,8 @@ from tqdm import tqdm
 
 from .. import metrics
 from ..data.passages import Passages
-from ..models.plain_text import plain_text
+from ..models.encoder import Encoder
 from ..models.readers.prompt import passage_prompts
-from ..models.retriever import passage_text
 from ..records import Question
 
 LIMITS = {"reader": "prompt.passage_max_tokens", "retriever": "retrieval.passage_max_tokens"}
@@ -21,15 +20,17 @@ def coverage(
     corpus: Passages,
     rows: np.ndarray,
     questions: Sequence[Question],
-    tokenizers: dict[str, object],
-    max_tokens: dict[str, int],
+    tokenizer,
+    max_tokens: int,
+    encoder: Encoder,
     batch: int = 100,
 ) -> dict:
     """Passages cut and hits lost, by ``reader`` and ``retriever`` (:data:`LIMITS`).
 
     Args:
         rows: int64 (questions, k), the corpus rows retrieved for each of the first ``len(rows)`` questions.
-        tokenizers, max_tokens: of ``reader`` and ``retriever``.
+        tokenizer, max_tokens: of the reader.
+        encoder: of the retriever's passages.
 
     Returns:
         ``questions``, ``passages`` (questions × k), ``hits`` (those whose text holds an answer) and for each of both
@@ -37,15 +38,15 @@ def coverage(
         is read) and ``hits_unread`` (hits whose answers lie behind the cut).
     """
     facts = {"questions": len(rows), "passages": int(rows.size), "hits": 0}
-    sums = {name: {"limit": max_tokens[name], "cut": 0, "read": 0, "hits_unread": 0} for name in LIMITS}
+    limits = {"reader": max_tokens, "retriever": encoder.max_tokens}
+    sums = {name: {"limit": limits[name], "cut": 0, "read": 0, "hits_unread": 0} for name in LIMITS}
     letters = 0
     for start in tqdm(range(0, len(rows), batch), desc="measuring what is read", unit="batch", mininterval=5, delay=5):
         chosen = corpus[rows[start : start + batch].ravel().tolist()]
         passages = list(zip(chosen["title"], chosen["text"], strict=True))
         asked = [q for q in questions[start : start + batch] for _ in range(rows.shape[1])]
-        prompts = passage_prompts(tokenizers["reader"], [q.question for q in asked], passages, max_tokens["reader"])
-        seen = {"reader": [prompt.read for prompt in prompts]}
-        seen["retriever"] = _embedded(tokenizers["retriever"], passages, max_tokens["retriever"])
+        prompts = passage_prompts(tokenizer, [q.question for q in asked], passages, max_tokens)
+        seen = {"reader": [prompt.read for prompt in prompts], "retriever": encoder.characters_read(passages)}
         for place, (question, (_, text)) in enumerate(zip(asked, passages, strict=True)):
             hit = metrics.has_answer(text, question.answers)
             facts["hits"] += hit
@@ -59,17 +60,6 @@ def coverage(
     for sum_ in sums.values():
         sum_["read"] = round(sum_["read"] / letters, 4) if letters else 1.0
     return {**facts, **sums}
-
-
-def _embedded(tokenizer, passages: Sequence[tuple[str, str]], max_tokens: int) -> list[int]:
-    """Characters of each text that the retriever embeds."""
-    written = [passage_text(title, text) for title, text in passages]
-    encoded = plain_text(tokenizer)(written, truncation=True, max_length=max_tokens, return_offsets_mapping=True)
-    heads = [len(whole) - len(text) for whole, (_, text) in zip(written, passages, strict=True)]
-    return [
-        max(0, max((stop for _, stop in offsets), default=0) - head)
-        for offsets, head in zip(encoded["offset_mapping"], heads, strict=True)
-    ]
 
 
 def warnings(facts: dict) -> list[str]:

@@ -35,6 +35,7 @@ class Encoder:
         self._plain = plain_text(model.tokenizer)
         self.max_tokens = getattr(model[0], f"{TASKS[side]}_length") or model.max_seq_length
         self.cosine = model.similarity_fn_name == "cosine"
+        self._limit = {"truncation": True, "max_length": self.max_tokens} if self.max_tokens < 2**31 else {}
         kept = not model[1].include_prompt and self.prompt
         self._prompt_tokens = model[0].preprocess([""], prompt=self.prompt)["prompt_length"] if kept else 0
 
@@ -82,17 +83,27 @@ class Encoder:
 
     def token_lists(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, prompt and special tokens included, each at most ``max_tokens`` long."""
-        limit = {"truncation": True, "max_length": self.max_tokens} if self.max_tokens < 2**31 else {}
         prompt = self._as_written(self.prompt)
-        return self._plain([prompt + text for text in texts], return_attention_mask=False, **limit)["input_ids"]
+        return self._plain([prompt + text for text in texts], return_attention_mask=False, **self._limit)["input_ids"]
 
-    def _as_written(self, told: str) -> str:
+    def characters_read(self, passages: Sequence[tuple[str, str]]) -> list[int]:
+        """How many characters of its text are read of each passage (title, text)."""
+        prompt = self._as_written(self.prompt)
+        written = [prompt + self.passage_text(title, text) for title, text in passages]
+        offsets = self._plain(written, return_offsets_mapping=True, **self._limit)["offset_mapping"]
+        heads = [len(whole) - len(text) for whole, (_, text) in zip(written, passages, strict=True)]
+        return [
+            max(0, max((stop for _, stop in spans), default=0) - head)
+            for spans, head in zip(offsets, heads, strict=True)
+        ]
+
+    def _as_written(self, words: str) -> str:
         """A prompt or separator with its special tokens as those, which in a text are letters (:func:`plain_text`)."""
         for name in self.tokenizer.all_special_tokens:
-            if name in told:
+            if name in words:
                 hidden = self._plain.backend_tokenizer.id_to_token(self.tokenizer.convert_tokens_to_ids(name))
-                told = told.replace(name, hidden)
-        return told
+                words = words.replace(name, hidden)
+        return words
 
     def tokenise(self, texts: Sequence[str]) -> list[np.ndarray]:
         """:meth:`token_lists` as arrays of int32."""

@@ -80,8 +80,7 @@ class Retriever(nn.Module):
     def of(cls, model, tokenizer, retrieval: Retrieval | None = None) -> Retriever:
         """A copy of an encoder in memory, read as a plain directory is."""
         with tempfile.TemporaryDirectory() as folder:
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+            _write(folder, model, tokenizer)
             return cls.load(folder, retrieval)
 
     def save(self, folder: str | Path) -> None:
@@ -113,10 +112,10 @@ class Retriever(nn.Module):
         modules = [type(module).__name__ for module in self.passage.model]
         modules[0] = type(self.passage.model[0].model).__name__
         modules[1] = f"Pooling {self.passage.model[1].pooling_mode}"
-        told = {"encoders": len(self.models), "modules": modules, "similarity": self.similarity, "size": self.size}
+        facts = {"encoders": len(self.models), "modules": modules, "similarity": self.similarity, "size": self.size}
         for side in (self.question, self.passage):
-            told |= {f"{side.side}_prompt": side.prompt, f"{side.side}_max_tokens": side.max_tokens}
-        return told | {"title_separator": self.passage.separator, "temperature_at_theta_1": self.temperature(1.0)}
+            facts |= {f"{side.side}_prompt": side.prompt, f"{side.side}_max_tokens": side.max_tokens}
+        return facts | {"title_separator": self.passage.separator, "temperature_at_theta_1": self.temperature(1.0)}
 
     def difference(self, texts: Sequence[str]) -> float:
         """How far vectors lie from those of sentence-transformers' own ``encode_query`` and ``encode_document``.
@@ -231,6 +230,15 @@ def _plain(folder: Path, options: dict, pooling: str = "mean") -> SentenceTransf
     return SentenceTransformer(modules=modules, device="cpu", local_files_only=True, similarity_fn_name="dot")
 
 
+def _write(folder: str, model, tokenizer) -> None:
+    """A plain directory; among processes that train together ``save_pretrained`` writes in the first one alone."""
+    from safetensors.torch import save_model
+
+    model.config.to_json_file(Path(folder) / "config.json")
+    save_model(model, str(Path(folder) / "model.safetensors"), metadata={"format": "pt"})
+    tokenizer.save_pretrained(folder)
+
+
 def _dpr(folder: Path) -> SentenceTransformer:
     """DPR's own class as the BERT within it, CLS pooling and, where there is one, its projection."""
     import transformers
@@ -242,8 +250,7 @@ def _dpr(folder: Path) -> SentenceTransformer:
     bert = transformers.BertModel(config, add_pooling_layer=False)
     bert.load_state_dict(inner.bert_model.state_dict())
     with tempfile.TemporaryDirectory() as place:
-        bert.save_pretrained(place)
-        transformers.AutoTokenizer.from_pretrained(folder, **LOCAL).save_pretrained(place)
+        _write(place, bert, transformers.AutoTokenizer.from_pretrained(folder, **LOCAL))
         model = _plain(Path(place), {"add_pooling_layer": False}, "cls")
     if inner.projection_dim > 0:
         linear = inner.encode_proj

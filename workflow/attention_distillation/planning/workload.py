@@ -14,7 +14,7 @@ from ..settings import WORKFLOW, Run
 from . import shapes
 
 REFERENCE = WORKFLOW / "reference"
-QUESTION_TOKENS = 20
+QUESTION_TOKENS, ASSUMED_LIMIT = 20, 200
 """A question and the words around it, in a retriever's or a reader's tokens [assumed]."""
 WIKIPEDIA_TOKENS, WIKIPEDIA_BYTES = 135, 660
 """A passage of 100 words with its title: tokens with the ends, bytes in passages.arrow [assumed until tokenised]."""

@@ -117,11 +117,11 @@ class Models(Strict):
         """Directory or hub id of every model that is given; a pair's are ``retriever_question`` and ``_passage``."""
         places = {}
         for kind in MODEL_KINDS:
-            told = getattr(self, kind)
-            if isinstance(told, EncoderPair):
-                places |= {f"{kind}_question": told.question, f"{kind}_passage": told.passage}
-            elif told is not None:
-                places[kind] = told
+            place = getattr(self, kind)
+            if isinstance(place, EncoderPair):
+                places |= {f"{kind}_question": place.question, f"{kind}_passage": place.passage}
+            elif place is not None:
+                places[kind] = place
         return places
 
 

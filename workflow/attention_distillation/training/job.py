@@ -36,15 +36,16 @@ class Inputs(Strict):
     dev: Path
     test: Path
     reader: Path
-    retriever: Path
+    retriever: Path | list[Path]
     prompts: Path | None = None
     retrieved: list[Path] = []
     shards: list[Path] = []
     gold: list[Path] = []
 
-    def folder(self, part: Part) -> Path:
-        """The directory of the reader or retriever that the run starts from."""
-        return Path(runtime.part_of(str(getattr(self, part)), part))
+    def folder(self, part: Part) -> Path | list[Path]:
+        """The directory of the reader or retriever that the run starts from; of a pair of encoders both."""
+        place = getattr(self, part)
+        return place if isinstance(place, list) else Path(runtime.part_of(str(place), part))
 
 
 class Outputs(Strict):
@@ -142,9 +143,7 @@ def train(job: TrainJob, identity: dict[str, str], replicas: Replicas | None = N
     else:
         shutil.copyfile(given.retrieved[-1], outputs.retrieved)
     about = retriever.facts() | {"temperature": retriever.temperature(job.distillation.theta)}
-    facts = provenance.provenance(
-        job.settings(), device=runtime.device_name(), belongs_to=identity, retriever=about
-    )
+    facts = provenance.provenance(job.settings(), device=runtime.device_name(), belongs_to=identity, retriever=about)
     files.write_json(outputs.checkpoint / "provenance.json", facts)
 
 
