@@ -15,12 +15,14 @@ import mirror
 import pytest
 from test_workflow import snakemake, working_copy
 
-from attention_distillation.data.downloads import model_row, read_sources
+from attention_distillation.data.origins import origin_of
+from attention_distillation.data.table import read_sources
 from attention_distillation.settings import MODEL_KINDS, WORKFLOW, load
 
 pytestmark = pytest.mark.workflow
 
 TABLE = read_sources(WORKFLOW / "reference" / "sources.csv")
+WHEELS = {row.name for row in TABLE if row.kind == "wheel"}
 RUN = {"triviaqa": ["off_the_shelf"], "nq": ["step2", "atlas", "perplexity"]}
 """With what they start from: both kinds of reader, both signals, one part trained and both, on both data sets."""
 TRAINED = ("step1", "step2", "off_the_shelf", "atlas", "perplexity")
@@ -45,7 +47,7 @@ def server(tmp_path):
     for kind, name in load({"scale": "paper"}).scale.models.model_dump(include=set(MODEL_KINDS)).items():
         mirror.write_model(kind, tmp_path / "hub" / kind)
         files = {path.name: path.read_bytes() for path in (tmp_path / "hub" / kind).iterdir()}
-        commit = model_row(TABLE, name).revision.rpartition("@")[2].ljust(40, "0")
+        commit = origin_of(name, TABLE).row.revision.rpartition("@")[2].ljust(40, "0")
         repositories[name] = commit, {**files, "pytorch_model.bin": b"pickle", "modeling.py": b"raise SystemExit"}
     with mirror.running(mirror.Server(mirror.files(), repositories)) as server:
         yield server
@@ -94,7 +96,12 @@ def test_from_downloads_to_verdicts(tmp_path, server, monkeypatch):
         "config.json", "model.safetensors", "special_tokens_map.json", "spiece.model", "tokenizer_config.json",
     ]  # fmt: skip
     locked = json.loads((folder / "results" / "sources.lock.json").read_text("utf-8"))
-    assert {row.name for row in TABLE} - set(locked) == {"enwiki_dec2018_text", "enwiki_dec2018_infobox", "t5_large"}
+    assert {row.name for row in TABLE} - set(locked) == {
+        "enwiki_dec2018_text",
+        "enwiki_dec2018_infobox",
+        "t5_large",
+        *WHEELS,
+    }
     assert locked["falcon_rw_1b"]["commit"] == "79322c5" + "0" * 33
 
     server.files.clear(), server.repositories.clear()  # everything again, without a network

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mirror import tar_of
 
 from attention_distillation.data import sources
-from attention_distillation.data.downloads import Source, sha256
+from attention_distillation.data.downloads import sha256
 from attention_distillation.data.passages import Passages
 from attention_distillation.data.sources import (
     counted,
@@ -30,6 +30,7 @@ from attention_distillation.data.sources import (
     select,
     split_sizes,
 )
+from attention_distillation.data.table import Source
 from attention_distillation.files import InputError, read_json
 from attention_distillation.records import Passage, read_questions
 from attention_distillation.settings import WORKFLOW

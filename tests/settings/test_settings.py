@@ -177,11 +177,17 @@ def test_the_paper_s_numbers_are_appendix_e_s():
             ["experiments.off_the_shelf.training.nq.batch_size: 2 GPUs cannot share 1", "compute.gpus to 1"],
         ),
         (over(experiments={"random": {"title": "R"}}), ["experiments.random: the name is taken"]),
-        (over(models={"reader": None, "pretraining": None}), ["models: reader is neither given nor to be pretrained"]),
+        (
+            {**over(models={"reader": None, "pretraining": None}), "experiments": ["step2"]},
+            ["experiment 'step2' needs overrides.models.reader", "give models.pretraining"],
+        ),
         ({"scale": "custom"}, ["scale 'custom' and the key 'custom'", "go together: give it"]),
         ({"custom": CUSTOM}, ["scale 'miniature' and the key 'custom'", "set scale to custom or custom_checkpoints"]),
         (over(experiments={"step1": {"training": {"default": {"warmup_steps": 500}}}}), ["warmup_steps: 500 of 200"]),
-        ({"scale": "custom", "custom": {**CUSTOM, "pretrain": False}}, ["custom.reader' is missing", "pretrain: true"]),
+        (
+            {"scale": "custom", "custom": {**CUSTOM, "pretrain": False}},
+            ["needs custom.reader and custom.retriever", "pretrain: true"],
+        ),
         ({"scale": "custom", "custom": {**CUSTOM, "passage": "p"}}, ["custom.passage: unknown key", "'passages'"]),
         ({"scale": "custom", "custom": {"pretrain": True}}, ["custom.passages: missing", "custom.questions: missing"]),
         ({"scale": "custom", "custom": {**CUSTOM, "questions": {"train": "a"}}}, ["needs all of train, dev, test"]),
@@ -321,3 +327,13 @@ def test_what_is_behind_a_number():
     first = load({"scale": "miniature"}).scale
     assert set(first.behind("step2", "nq")["runs"]) == {"step1", "step2"}
     assert "training" not in first.behind("checkpoint", "nq")["runs"]["checkpoint"]
+
+
+def test_experiments_whose_models_are_not_there_are_left_out():
+    """With a reader and a retriever alone nobody needs a T5; asked for by name, what lacks one is an error."""
+    own = {**CUSTOM, "pretrain": False, "reader": "my/falcon", "retriever": "my/bge"}
+    run = load({"scale": "custom", "custom": own})
+    assert run.experiments == ["checkpoint", "off_the_shelf", "step1", "step2"]
+    assert run.left_out == {"atlas": ["encoder_decoder"], "perplexity": ["encoder_decoder"]}
+    with pytest.raises(InputError, match=r"experiment 'atlas' needs custom\.encoder_decoder: name a model"):
+        load({"scale": "custom", "custom": own, "experiments": ["step1", "atlas"]})

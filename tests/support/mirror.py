@@ -252,6 +252,7 @@ class Server(ThreadingHTTPServer):
         files: bodies by path.
         repositories: of the hub, by name: (commit, bodies by file name).
         faults: so many requests are answered 503 first.
+        refusal: every request is answered with this status and hub's error code.
         sent: bodies that are sent in place of a repository's announced ones.
         seen: paths that were asked for.
     """
@@ -261,7 +262,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, files: dict[str, bytes], repositories: dict[str, tuple[str, dict[str, bytes]]]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files, self.repositories = files, repositories
-        self.faults, self.sent, self.seen = 0, {}, []
+        self.faults, self.refusal, self.sent, self.seen = 0, None, {}, []
 
     @property
     def endpoint(self) -> str:
@@ -292,6 +293,8 @@ class _Handler(BaseHTTPRequestHandler):
         if server.faults:
             server.faults -= 1
             return self.answer(503, b"")
+        if server.refusal:
+            return self.answer(server.refusal[0], b"{}", X_Error_Code=server.refusal[1])
         if path.lstrip("/") in server.files:
             return self.answer(200, server.files[path.lstrip("/")])
         for name, (commit, known) in server.repositories.items():

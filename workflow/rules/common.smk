@@ -11,17 +11,25 @@ sys.path.insert(0, str(WORKFLOW))
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(WORKFLOW), os.getenv("PYTHONPATH")])))
 
 from attention_distillation import files, records, settings
+from attention_distillation.data.origins import origins_of
+from attention_distillation.data.table import read_sources
 from attention_distillation.models import encoder_folder, weights
 from attention_distillation.jobs.contents import Contents
 from attention_distillation.jobs.fingerprint import code
 
 try:
     RUN = settings.load({key: config[key] for key in config})
-    for kind, folder in RUN.scale.models.given().items():
-        if Path(folder).is_dir():
-            encoder_folder.describe(folder) if kind.startswith("retriever") else weights.require_weights(folder)
+    SOURCE_ROWS = read_sources(WORKFLOW / "reference" / "sources.csv")
+    ORIGINS = origins_of(RUN.scale.models.given(), SOURCE_ROWS)
+    for place, origin in ORIGINS.items():
+        if origin.kind == "directory":
+            (encoder_folder.describe if place.startswith("retriever") else weights.require_weights)(origin.path)
 except files.InputError as error:
     raise WorkflowError(str(error)) from None
+
+if RUN.left_out and workflow.is_main_process:
+    words = ", ".join(f"{name} (needs {' and '.join(kinds)})" for name, kinds in RUN.left_out.items())
+    sys.stderr.write(f"left out, for want of models: {words}\n")
 
 SCALE = RUN.scale
 ROOT = f"results/{SCALE.name}"
@@ -57,7 +65,11 @@ def run_files(name, trained=False, experiments=RUN.experiments):
     ]
 
 
-CONTROLLED = [name for name in SCALE.experiments if name in RUN.experiments or SCALE.experiments[name].control]
+CONTROLLED = [
+    name
+    for name, experiment in SCALE.experiments.items()
+    if name in RUN.experiments or (experiment.control and not SCALE.lacks(name))
+]
 
 
 def plain(model):
@@ -71,7 +83,7 @@ CONTENTS = Contents()
 GIVEN = {
     *(corpus.passages for corpus in SCALE.corpora.values() if corpus.passages),
     *(path for dataset in SCALE.datasets.values() for path in (dataset.questions or {}).values()),
-    *(path for path in SCALE.models.given().values() if Path(path).is_dir()),
+    *(origin.path for origin in ORIGINS.values() if origin.path),
 }
 
 
@@ -110,10 +122,12 @@ def questions_file(split):
 
 
 def initial_model(kind):
-    """Directory of a model as it starts: the user's, or one that a rule fetches or pretrains; of a pair both."""
-    models = SCALE.models.given()
-    parts = [part for part in models if part.startswith(f"{kind}_")] or [kind]
-    homes = [given(models[part]) if models.get(part) in GIVEN else f"{ROOT}/models/{part}" for part in parts]
+    """Directory of a model as it starts: the user's, or one that a rule fetches, converts or makes; of a pair both."""
+    parts = [part for part in ORIGINS if part.startswith(f"{kind}_")] or [kind]
+    homes = [
+        given(ORIGINS[part].path) if part in ORIGINS and ORIGINS[part].kind == "directory" else f"{ROOT}/models/{part}"
+        for part in parts
+    ]
     return homes if len(homes) > 1 else homes[0]
 
 
@@ -216,5 +230,5 @@ def gold_file(*splits):
 
 
 def tagger(wildcards):
-    """The tagger of a world, or the pinned en_core_web_sm."""
+    """The tagger of a world, or the pinned one of the sources table."""
     return [] if SCALE.analysis.nouns == "content_words" else [f"{ROOT}/models/tagger"]

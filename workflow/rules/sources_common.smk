@@ -2,27 +2,18 @@
 # reads   workflow/reference/sources.csv
 # writes  nothing
 
-from pathlib import Path
-
-from attention_distillation.data.downloads import as_row, model_row, read_sources, rows_for
-from attention_distillation.settings import WORKFLOW
 from attention_distillation.data.sources import split_sizes
+from attention_distillation.data.table import as_row, rows_for
 
-SOURCE_ROWS = read_sources(WORKFLOW / "reference" / "sources.csv")
 SOURCE_LOCK = f"{SOURCES}.lock.json"
-SOURCE_FILES = {row.filename: row for row in SOURCE_ROWS if row.kind == "file"}
+SOURCE_FILES = {row.filename: row for row in SOURCE_ROWS if row.kind != "hub"}
 SOURCE_CORPORA = {
     name: rows_for(SOURCE_ROWS, corpus.source) for name, corpus in RUN.scale.corpora.items() if corpus.source
 }
 SOURCE_DATASETS = {name: dataset.source for name, dataset in RUN.scale.datasets.items() if dataset.source}
-try:
-    SOURCE_MODELS = {
-        kind: model_row(SOURCE_ROWS, where)
-        for kind, where in RUN.scale.models.given().items()
-        if not Path(where).is_dir()
-    }
-except files.InputError as error:
-    raise WorkflowError(str(error)) from None
+HUB_MODELS = [place for place, origin in ORIGINS.items() if origin.kind == "hub"]
+GGUF_MODELS = [place for place, origin in ORIGINS.items() if origin.converted]
+WHEEL_MODELS = [place for place, origin in ORIGINS.items() if origin.kind == "wheel" and not origin.converted]
 
 
 def source_paths(rows) -> list[str]:
@@ -57,5 +48,17 @@ def file_row(wildcards) -> dict:
     return as_row(SOURCE_FILES[wildcards.file])
 
 
-def model_kind_row(wildcards) -> dict:
-    return as_row(SOURCE_MODELS[wildcards.kind])
+def model_row(wildcards) -> dict:
+    return as_row(ORIGINS[wildcards.place].row)
+
+
+def model_members(wildcards) -> str:
+    """Which files of its wheel a model is; empty for a user's own GGUF file."""
+    row = ORIGINS[wildcards.place].row
+    return row.members if row else ""
+
+
+def model_source(wildcards) -> str:
+    """The wheel or the GGUF file that a model's directory is made from."""
+    origin = ORIGINS[wildcards.place]
+    return origin.path or f"{SOURCES}/{origin.row.filename}"

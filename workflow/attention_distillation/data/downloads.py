@@ -1,21 +1,20 @@
-"""The sources table and its files: fetched whole or not at all, and checked before use.
+"""Files of the sources table: fetched whole or not at all, and checked before use.
 
-``workflow/reference/sources.csv`` names everything that is ever downloaded. Where it gives a size and a sha256, they
-are enforced. Where it cannot (nobody published one), the first download writes them to the lock file, and every
-later one must agree. Models of the hub: module ``hub``.
+Where the table gives a size and a sha256, they are enforced. Where it cannot (nobody published one), the first download
+writes them to the lock file, and every later one must agree. Models of the hub: module ``hub``; files that come in a
+package of the package index: module ``wheels``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
 import os
 import random
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
@@ -24,118 +23,12 @@ from tqdm import tqdm
 
 from ..files import InputError, read_json, write_json
 from ..jobs.room import check_disk
+from .table import Source
 
 CHUNK = 1 << 16
 LONGEST_WAIT = 900.0
 TIMEOUT = (15, 60)  # seconds: to connect, between two reads
 FID_INDEX = "fid_dataindex"
-COUNTS = ("bytes", "passages")  # columns of the table that hold numbers
-
-
-# ------------------------------------------------------------------ the table
-
-
-@dataclass(frozen=True)
-class Source:
-    """A row of the sources table; ``bytes`` and ``passages`` are 0, ``sha256`` is empty where nobody published them.
-
-    ``used_for`` holds the words by which config and rules find rows: ``nq``, ``triviaqa``, a corpus, a kind of model.
-    A hub row's ``address`` is the repository and its ``revision`` a commit, or ``ref@start of the commit``.
-    """
-
-    name: str
-    kind: str
-    address: str
-    mirror: str = ""
-    revision: str = ""
-    filename: str = ""
-    bytes: int = 0
-    sha256: str = ""
-    passages: int = 0
-    licence: str = ""
-    used_for: str = ""
-    note: str = ""
-
-
-def read_sources(path: str | Path) -> list[Source]:
-    """Rows of the sources table.
-
-    Raises:
-        InputError: names file, line and column of what is missing, malformed or there twice.
-    """
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            lines = csv.DictReader(file)
-            missing = {field.name for field in fields(Source)} - set(lines.fieldnames or ())
-            if missing:
-                raise InputError(f"{path}, line 1: column '{min(missing)}' is missing; restore it.")
-            rows = [_source(row, f"{path}, line {lines.line_num}") for row in lines]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; restore it from the repository.") from None
-    for key in ("name", "filename"):
-        values = [value for row in rows if (value := getattr(row, key))]
-        for value in values:
-            if values.count(value) > 1:
-                raise InputError(f"{path}: {key} '{value}' is there twice; make it unique.")
-    return rows
-
-
-def _source(row: dict, where: str) -> Source:
-    def fault(column: str, what: str) -> InputError:
-        return InputError(f"{where}: column '{column}' {what} (it is {row.get(column)!r}).")
-
-    for column in (field.name for field in fields(Source)):
-        if row[column] is None or None in row:
-            raise InputError(f"{where}: not as many columns as in line 1; quote a field that holds a comma.")
-    for column in ("name", "address"):
-        if not row[column]:
-            raise fault(column, "is empty; fill it in")
-    if row["kind"] not in ("file", "hub"):
-        raise fault("kind", "must be 'file' or 'hub'")
-    for column in COUNTS:
-        if not re.fullmatch(r"\d*", row[column]):
-            raise fault(column, "must be a number or empty")
-    if not re.fullmatch(r"([0-9a-f]{64})?", row["sha256"]):
-        raise fault("sha256", "must be 64 hexadecimal digits or empty")
-    if row["kind"] == "file" and not re.fullmatch(r"[\w][\w.-]*", row["filename"]):
-        raise fault("filename", "must be a plain file name")
-    if row["kind"] == "hub" and not re.fullmatch(r"[0-9a-f]{40}|[\w./-]+(@[0-9a-f]{7,40})?", row["revision"]):
-        raise fault("revision", "must be a commit of 40 digits, or a ref with '@' and the start of its commit")
-    return Source(**{**row, **{column: int(row[column] or 0) for column in COUNTS}})
-
-
-def rows_for(sources: list[Source], word: str) -> list[Source]:
-    """Rows that are called ``word`` or that are used for it.
-
-    Raises:
-        InputError: there is none.
-    """
-    rows = [row for row in sources if row.name == word or word in row.used_for.split()]
-    if not rows:
-        known = sorted({word for row in sources for word in row.used_for.split()})
-        raise InputError(f"the sources table has no '{word}'; known: {', '.join(known)}.")
-    return rows
-
-
-def model_row(sources: list[Source], repository: str) -> Source:
-    """The row that pins a hub repository.
-
-    Raises:
-        InputError: the table has no such repository.
-    """
-    for row in sources:
-        if row.kind == "hub" and row.address == repository:
-            return row
-    known = ", ".join(row.address for row in sources if row.kind == "hub")
-    raise InputError(
-        f"model '{repository}' is neither a directory nor a hub repository of workflow/reference/sources.csv "
-        f"({known}); add a row with its revision, or give a directory."
-    )
-
-
-def as_row(row: Source) -> dict:
-    """A row as plain values, for a rule's ``params``: a job reruns only when its own row changes."""
-    return asdict(row)
 
 
 # ------------------------------------------------------------------ checks
@@ -182,7 +75,8 @@ def _difference(path: Path, size: int, digest: str) -> str:
     return ""
 
 
-def _record_file(row: Source, path: Path, digest: str, lock: str | Path) -> None:
+def record_file(row: Source, path: Path, digest: str, lock: str | Path) -> None:
+    """Write what a file is into the lock file; ``digest`` where it is known already."""
     facts = {"address": row.address, "bytes": path.stat().st_size, "sha256": digest or sha256(path)}
     record(lock, row.name, facts)
 
@@ -200,7 +94,7 @@ def verify(row: Source, path: str | Path, lock: str | Path) -> None:
             f"{path}: not the file that {who} describes ({difference}); delete it to download it again"
             + ("." if row.sha256 else f", or, if upstream changed it, also its entry '{row.name}' in {lock}.")
         )
-    _record_file(row, path, digest, lock)
+    record_file(row, path, digest, lock)
 
 
 # ------------------------------------------------------------------ files over HTTP
@@ -363,7 +257,7 @@ def fetch(row: Source, target: str | Path, lock: str | Path, *, tries: int = 6, 
                 f"source '{row.name}' cannot be had: {'; '.join(faults)}. Try again later, put a working address into "
                 f"workflow/reference/sources.csv{seeded}, or put the file at {target} yourself."
             )
-        _record_file(row, part.path, known[1], lock)
+        record_file(row, part.path, known[1], lock)
         os.replace(part.path, target)
         part.drop()
     else:

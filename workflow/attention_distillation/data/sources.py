@@ -18,9 +18,10 @@ from ..files import InputError, read_jsonl, write_json
 from ..jobs.room import check_disk
 from ..records import Passage, Question, write_questions
 from .archives import sound, unpack
-from .downloads import FID_INDEX, Source, verify
+from .downloads import FID_INDEX, verify
 from .json_stream import JsonStream
 from .passages import write_passages
+from .table import Source
 
 SPLIT_SEED = 0  # of the seeded split, the same for all runs
 FID_PREFIX = {"nq": "NQ", "triviaqa": "TQA"}

@@ -166,7 +166,7 @@ class Planner(Workload):
 
     def download(self) -> Stage:
         """Everything that the sources table names for this run."""
-        from ..data.downloads import read_sources, rows_for
+        from ..data.table import read_sources, rows_for
 
         rows = read_sources(REFERENCE / "sources.csv")
         names = [self.scale.corpora[name].source for name in self.corpora]

@@ -51,8 +51,7 @@ class Workload:
     @cached_property
     def shape(self) -> dict[str, shapes.Shape]:
         """Of the retriever and of every kind of reader that the run needs."""
-        kinds = {self.scale.reader_kind(name) for name in self.needed}
-        return {kind: self._shape(kind) for kind in sorted(kinds | {"retriever"})}
+        return {kind: self._shape(kind) for kind in sorted(self.scale.kinds_of(self.needed))}
 
     @cached_property
     def needed(self) -> list[str]:
@@ -68,7 +67,7 @@ class Workload:
         import numpy as np
 
         from ..data import miniature
-        from ..data.downloads import read_sources, rows_for
+        from ..data.table import read_sources, rows_for
 
         folder, given = self.results / "corpus" / name, self.scale.corpora[name]
         if (folder / "offsets.npy").exists() and (folder / "passages.arrow").exists():

