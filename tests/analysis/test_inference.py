@@ -210,7 +210,7 @@ def test_similarity_has_a_column_for_each_of_the_answer_s_tokens(reader, materia
     for columns in dumped(reader, material):
         question = material.questions["test"][int(columns["instance"][0])]
         own = reader.tokenizer.convert_tokens_to_ids(columns["token_text"].tolist())
-        targets = inference._token_ids(reader, question.target or question.answers[0])
+        targets = reader.words(question.target or question.answers[0])[0]
         expected = torch.nn.functional.cosine_similarity(table[own][:, None], table[targets][None], dim=-1)
         assert columns["similarity_answer"] == pytest.approx(expected.numpy(), abs=1e-5)
 

@@ -156,7 +156,6 @@ def test_the_paper_s_numbers_are_appendix_e_s():
             over(experiments={"step2": {"training": {"default": {"retriever_learning_rate": 1e-5}}}}),
             ["experiments.step2: training.default.retriever_learning_rate", "'train' has retriever, whose rate"],
         ),
-        (over(experiments={"step2": {"signal": "perplexity"}}), ["experiments.step2.signal: perplexity needs"]),
         (
             over(experiments={"step2": {"distillation": {"tau_god": 1.0}}}),
             ["experiments.step2.distillation.tau_god: unknown key; did you mean 'tau_gold'?"],

@@ -110,21 +110,35 @@ def t5():
     return models.reader("t5")
 
 
-def units(encoded: Encoded):
-    """(question, passage, its unpadded ids, the answer's ids, its tokens' places in the flat batch, in the passage)."""
-    batch, k, length = encoded.ids.shape
+def units(reader, encoded: Encoded):
+    """(question, passage, ids of it alone, the answer's ids, its tokens' places in the batch, in those ids)."""
+    batch, k = len(encoded.ids), int(encoded.prompt.max()) + 1
     for number in range(batch):
         labels = encoded.labels[number]
+        answer = labels[labels != -100]
+        ids, mask = encoded.ids[number].flatten(), encoded.mask[number].flatten()
         for passage in range(k):
-            size = int(encoded.mask[number, passage].sum())
-            own = [t for t in range(size) if encoded.passage[number, passage * length + t] == passage]
-            yield number, passage, encoded.ids[number, passage, :size], labels[labels != -100], passage * length, own
+            mine = [t for t in range(len(ids)) if mask[t] and encoded.prompt[number, t] == passage]
+            if encoded.ids.dim() == 2:  # the start before it, the answer's head and the answer after it
+                shared = [t for t in range(len(ids)) if mask[t] and encoded.prompt[number, t] < 0]
+                mine = [t for t in shared if t < mine[0]] + mine + [t for t in shared if t > mine[-1]]
+            places = [t for t in mine if encoded.passage[number, t] == passage]
+            yield number, passage, ids[mine], answer, places, [mine.index(t) for t in places]
 
 
 def single_loss(reader, ids, answer, **inputs):
     """Mean loss of an answer given one unpadded passage, by transformers' own labels loss."""
     given = {"input_ids": ids[None]} if ids is not None else inputs
-    return reader.model(**given, labels=answer[None]).loss
+    labels = answer[None]
+    if not reader.model.config.is_encoder_decoder:
+        size = next(iter(given.values())).shape[1]
+        labels = torch.cat([torch.full((size - len(answer),), -100), answer])[None]
+    return reader.model(**given, labels=labels).loss
+
+
+@pytest.fixture(params=["t5", "falcon_alibi", "llama_grouped"])
+def any_reader(request):
+    return models.reader(request.param)
 
 
 def test_attention_signal_is_equation_1_of_the_recorded_forward(t5):
@@ -138,11 +152,12 @@ def test_attention_signal_is_equation_1_of_the_recorded_forward(t5):
         assert not found.requires_grad
 
 
-def test_perplexity_signal_is_k_separate_forwards(t5):
+def test_perplexity_signal_is_k_separate_forwards(any_reader):
+    t5 = any_reader
     encoded = t5.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
     found = signals.perplexity_signal(t5, encoded, Output(torch.zeros(2), None), Distillation(tau_gold=0.2), 3)
     losses = [[0.0] * 3 for _ in range(2)]
-    for number, passage, ids, answer, _, _ in units(encoded):
+    for number, passage, ids, answer, _, _ in units(t5, encoded):
         losses[number][passage] = single_loss(t5, ids, answer).item()
     for number in range(2):
         assert found[number].tolist() == pytest.approx(softmax([-loss / 0.2 for loss in losses[number]]), abs=1e-5)
@@ -177,49 +192,55 @@ def test_no_target_requires_a_gradient_even_while_the_reader_learns(t5, name):
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [4, 256])
-def test_occlusion_is_one_token_at_a_time(t5, size):
+def test_occlusion_is_one_token_at_a_time(any_reader, size):
+    t5 = any_reader
     encoded = t5.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
     found = signals.occlusion(t5, encoded, 0.5, size)
     hand = torch.zeros(encoded.passage.shape)
-    for number, _, ids, answer, start, own in units(encoded):
+    for number, _, ids, answer, places, own in units(t5, encoded):
         base = single_loss(t5, ids, answer).item()
         rises = []
         for token in own:
             masked = ids.clone()
             masked[token] = t5.tokenizer.unk_token_id  # this tokenizer has no mask token
             rises.append((single_loss(t5, masked, answer).item() - base) / 0.5)
-        for token, share in zip(own, softmax(rises), strict=True):
-            hand[number, start + token] = share
+        for place, share in zip(places, softmax(rises), strict=True):
+            hand[number, place] = share
     torch.testing.assert_close(found, hand, rtol=1e-4, atol=1e-5)
     assert (found[encoded.passage < 0] == 0).all() and found.max() > 0.2
     torch.testing.assert_close(found.sum(1), torch.full((2,), 3.0))  # three passages, each a distribution
 
 
-def test_gradient_distribution_is_autograd_by_hand(t5):
+def test_gradient_distribution_is_autograd_by_hand(any_reader):
+    t5 = any_reader
     encoded = t5.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
     with torch.no_grad():  # as the dump calls it
         found = signals.input_gradient(t5, encoded, 1.0)
     hand = torch.zeros(encoded.passage.shape)
-    for number, _, ids, answer, start, own in units(encoded):
-        vectors = t5.model.shared.weight[ids][None].detach().requires_grad_()
+    for number, _, ids, answer, places, own in units(t5, encoded):
+        vectors = t5.model.get_input_embeddings().weight[ids][None].detach().requires_grad_()
         single_loss(t5, None, answer, inputs_embeds=vectors).backward()
         sizes = [(vectors.grad[0, t].norm() * vectors[0, t].norm()).item() for t in own]
-        for token, value in zip(own, sizes, strict=True):
-            hand[number, start + token] = value / sum(sizes)
+        for place, value in zip(places, sizes, strict=True):
+            hand[number, place] = value / sum(sizes)
     torch.testing.assert_close(found, hand, rtol=1e-4, atol=1e-6)
     assert not found.requires_grad
     t5.zero_grad()
     signals.input_gradient(t5, encoded, 1.0)
     assert all(weight.grad is None for weight in t5.parameters())
-    assert not t5.model.encoder.embed_tokens._forward_hooks
+    assert not t5.context_embeddings._forward_hooks
 
 
-def test_alone_keeps_ids_masks_and_answers_and_names_each_passage_the_first(t5):
-    encoded = t5.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
-    own = signals.alone(encoded)
-    for row, (number, passage, ids, answer, _, places) in enumerate(units(encoded)):
-        assert own.ids[row, 0][own.mask[row, 0].bool()].tolist() == ids.tolist()
+def test_alone_keeps_ids_masks_and_answers_and_names_each_passage_the_first(any_reader):
+    encoded = any_reader.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
+    own, tokens = any_reader.alone(encoded)
+    ids, flat = own.ids.flatten(1), encoded.ids.flatten(1)
+    for row, (number, _, alone, answer, places, inside) in enumerate(units(any_reader, encoded)):
+        real = own.mask.flatten(1)[row].bool()
+        assert ids[row][real].tolist() == alone.tolist()
         assert own.labels[row][own.labels[row] != -100].tolist() == answer.tolist()
-        assert (own.passage[row] == 0).nonzero().flatten().tolist() == places
-        assert set(own.passage[row].tolist()) <= {-1, 0}
-        assert own.segment[row].tolist() == encoded.segment.view(2, 3, -1)[number, passage].tolist()
+        assert (own.passage[row][real] == 0).nonzero().flatten().tolist() == inside
+        assert tokens[row][real][inside].tolist() == places
+        assert own.segment[row][real].tolist() == encoded.segment[number][tokens[row][real]].tolist()
+        assert ids[row][real].tolist() == flat[number][tokens[row][real]].tolist()
+        assert (own.passage[row][~real] == -1).all() and set(own.passage[row].tolist()) <= {-1, 0}

@@ -87,10 +87,35 @@ rule train_tagger:
         "../scripts/train_tagger.py"
 
 
+rule check_reader:
+    """See that a reader's model is a causal one, read alike with and without padding, and recorded in all its layers."""
+    input:
+        reader=lambda wildcards: initial_model(wildcards.kind),
+    output:
+        facts=f"{ROOT}/models/checked.{{kind}}.json",
+    log:
+        f"{LOGS}/check_reader/{{kind}}.log",
+    benchmark:
+        f"{LOGS}/check_reader/{{kind}}.tsv"
+    wildcard_constraints:
+        kind="reader|encoder_decoder",
+    conda:
+        MODEL_ENV
+    threads: SCALE.compute.evaluate_threads
+    resources:
+        gpu=ONE_GPU,
+    params:
+        prompt=plain(SCALE.prompt),
+        code=code("models.readers.checks"),
+    script:
+        "../scripts/check_reader.py"
+
+
 rule check_prompts:
     """See that a reader takes prompts as long as they may become, and count the questions that they cut."""
     input:
         reader=lambda wildcards: initial_model(wildcards.kind),
+        checked=f"{ROOT}/models/checked.{{kind}}.json",
         questions=[questions_file(split) for split in records.SPLITS],
         lengths=checked_lengths,
     output:
@@ -102,8 +127,7 @@ rule check_prompts:
     conda:
         "../../envs/cpu.yaml"
     params:
-        max_tokens=SCALE.prompt.passage_max_tokens,
-        answer_max_tokens=SCALE.prompt.answer_max_tokens,
+        prompt=plain(SCALE.prompt),
         k=SCALE.retrieval.k,
         contents=lambda wildcards: contents_of(initial_model(wildcards.kind)),
         code=code("check_prompts"),

@@ -26,8 +26,11 @@ common = {
     "seed": int(snakemake.wildcards.seed),
     "gold": context.read_gold(given.get("gold")),
 }
+recorded, layers = reader.recorded_layers
 facts = provenance.provenance(
     params.behind,
+    layers_recorded=recorded,
+    layers=layers,
     device=runtime.device_name(),
     split="test",
     nouns=analysis.nouns,

@@ -8,6 +8,7 @@ import models
 import pytest
 import torch
 
+from attention_distillation.files import InputError
 from attention_distillation.models.readers import DecoderOnlyReader, Encoded
 from attention_distillation.models.readers.prompt import TEMPLATE, TEXT, TITLE, passage_prompts
 
@@ -111,6 +112,136 @@ def test_a_tokenizer_without_padding_token_pads_with_the_end():
         torch.testing.assert_close(reader(left).answer_loss, other(right).answer_loss)
     asked = [r.encode(models.QUESTIONS, models.PASSAGES) for r in (reader, other)]
     assert reader.generate(asked[0]) == other.generate(asked[1])
+
+
+def with_start(tokenizer, name: str = "[CLS]"):
+    """The tokenizer of a model that starts its texts with a token, as Llama 3's and Gemma's do."""
+    from tokenizers import processors
+
+    other = copy.deepcopy(tokenizer)
+    other.add_special_tokens({"bos_token": name})
+    number = other.convert_tokens_to_ids(name)
+    other.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{name} $A", special_tokens=[(name, number)]
+    )
+    return other
+
+
+@torch.no_grad()
+def test_a_sequence_starts_once_as_the_tokenizer_starts_it():
+    plain = models.reader("llama_grouped")
+    reader = DecoderOnlyReader(plain.model, with_start(plain.tokenizer), passage_max_tokens=40, answer_max_tokens=8)
+    start = reader.tokenizer.convert_tokens_to_ids("[CLS]")
+    assert reader.start == [start] and plain.start == []
+    assert reader.around == plain.around + 1
+    for passages in (models.PASSAGES, [[], []]):
+        left, right = (r.encode(models.QUESTIONS, passages, models.ANSWERS) for r in (plain, reader))
+        for number in range(2):
+            mine, its = single(plain, left, number)[0].tolist(), single(reader, right, number)[0].tolist()
+            assert its == [start, *mine]
+            for part in ("passage", "segment", "prompt"):
+                own = getattr(right, part)[number][right.mask[number].bool()].tolist()
+                assert own[1:] == getattr(left, part)[number][left.mask[number].bool()].tolist()
+                assert own[0] == (TEMPLATE if part == "segment" else -1)
+    alone, _ = reader.alone(reader.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS))
+    assert all(ids[mask.bool()][0] == start for ids, mask in zip(alone.ids, alone.mask, strict=True))
+    assert (alone.ids == start).sum() == len(alone.ids)
+
+
+def test_an_answer_is_cut_into_tokens_as_in_running_text():
+    """A tokenizer that puts a mark before a text and before each word (Llama 2's kind) puts one before the answer."""
+    from tokenizers import Tokenizer, decoders, normalizers, trainers
+    from tokenizers.models import BPE
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(BPE(byte_fallback=False, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Replace("▁", " ")
+    texts = ["answer: Paris in the south", "question: who was Paris answer: Paris"] * 5
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=60, special_tokens=["<unk>", "</s>"]))
+    words_ = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>")
+    model = models.make("llama_grouped", len(words_), 0, words_.eos_token_id)
+    reader = DecoderOnlyReader(model, words_, passage_max_tokens=40, answer_max_tokens=20)
+    encoded = reader.encode(["who"], [[("", "Paris")]], ["Paris"])
+    answer = encoded.labels[0, :-1].tolist()
+    assert "".join(words(reader, answer)) == "▁Paris"
+    assert "".join(words(reader, encoded.ids[0].tolist())).endswith("▁answer:▁Paris</s>")
+    tokens, spans = reader.words("Paris in")
+    assert "".join(words(reader, tokens)) == "▁Paris▁in" or "".join(words(reader, tokens)) == "Paris▁in"
+    assert spans[-1][1] == len("Paris in")
+
+
+def test_without_an_end_in_the_tokenizer_the_models_own_ends_an_answer():
+    plain = models.reader("llama_grouped")
+    bare = copy.deepcopy(plain.tokenizer)
+    bare.eos_token = None
+    model = models.make("llama_grouped", len(bare), 0, 2)
+    model.generation_config.eos_token_id = [7, 9]
+    limits = {"passage_max_tokens": 40, "answer_max_tokens": 8}
+    assert DecoderOnlyReader(model, bare, **limits).end_id == 7
+    model.generation_config.eos_token_id = model.config.eos_token_id = None
+    with pytest.raises(InputError, match="names a token that ends a text"):
+        DecoderOnlyReader(model, bare, **limits)
+
+
+def test_a_passage_that_is_blank_has_no_tokens_and_no_score():
+    reader = models.reader("falcon_alibi")
+    encoded = reader.encode(["who"], [[("", " "), ("ada", "bay")]], ["bay"])
+    assert set(encoded.passage[0].tolist()) == {-1, 1}
+
+
+CHAT = (
+    "{% for turn in messages %}[CLS]{{ turn.role }} : {{ turn.content | trim }} [SEP]\n{% endfor %}"
+    "{% if add_generation_prompt %}[CLS]assistant : {% endif %}"
+)
+
+
+@torch.no_grad()
+def test_in_a_chat_all_is_one_turn_of_the_user_and_the_answer_ends_with_the_assistants():
+    plain = models.reader("llama_grouped")
+    tokenizer = copy.deepcopy(plain.tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[CLS]", "[SEP]"]})
+    limits = {"passage_max_tokens": 40, "answer_max_tokens": 8, "chat": True}
+    with pytest.raises(InputError, match="no chat template"):
+        DecoderOnlyReader(plain.model, tokenizer, **limits)
+    tokenizer.chat_template = CHAT
+    reader = DecoderOnlyReader(plain.model, tokenizer, **limits)
+    encoded = reader.encode(["who was ada"], [[("ada", "ada died ."), ("", "bay")]], ["acorn autumn"])
+    shown = words(reader, encoded.ids[0].tolist())
+    first, second = "who was ada title : ada context : ada died .", "who was ada title : context : bay"
+    turn = f"question : {first} \n question : {second} \n answer :"
+    assert shown[0] == "[CLS]" and shown.count("[CLS]") == 2 and shown.count("[SEP]") == 2
+    assert " ".join(shown[shown.index("question") : shown.index("[SEP]")]) == turn
+    assert shown[-3:] == ["acorn", "autumn", "[SEP]"] and reader.end_id == tokenizer.convert_tokens_to_ids("[SEP]")
+    own = [word for word, owner in zip(shown, encoded.passage[0].tolist(), strict=True) if owner == 0]
+    assert own == ["ada", "ada", "died", "."]
+    assert len(reader.generate(reader.encode(["who was ada"], [[("ada", "ada died .")]]))) == 1
+    used = int(encoded.mask.sum()) - 2 * 40 - encoded.labels.shape[1]
+    assert used <= reader.around
+
+
+def test_the_question_may_stand_once_before_the_answer():
+    plain = models.reader("falcon_alibi")
+    reader = DecoderOnlyReader(
+        plain.model, plain.tokenizer, passage_max_tokens=40, answer_max_tokens=8, template="title: {title} {text}",
+        closed_book="", answer_head="question: {question} answer:",
+    )  # fmt: skip
+    encoded = reader.encode(["who was ada"], [[("ada", "bay"), ("", "axel")]], ["bay"])
+    told = "title : ada bay \n title : axel \n question : who was ada answer : bay </s>"
+    assert words(reader, encoded.ids[0].tolist()) == told.split(" ")
+    closed = reader.encode(["who was ada"], [[]], ["bay"])
+    assert words(reader, closed.ids[0].tolist()) == [
+        "\n",
+        "question",
+        ":",
+        "who",
+        "was",
+        "ada",
+        "answer",
+        ":",
+        "bay",
+        "</s>",
+    ]
 
 
 # ------------------------------------------------------------------ forward

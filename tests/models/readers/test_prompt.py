@@ -8,7 +8,17 @@ import pytest
 import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, FalconConfig, GPT2Config, LlamaConfig, T5Config
+from pydantic import ValidationError
+from transformers import (
+    AutoTokenizer,
+    FalconConfig,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    T5Config,
+)
 
 from attention_distillation.files import InputError
 from attention_distillation.models.readers.prompt import (
@@ -19,7 +29,9 @@ from attention_distillation.models.readers.prompt import (
     cut_questions,
     passage_prompts,
     require_context,
+    windows,
 )
+from attention_distillation.settings import Prompt
 
 WORDS, BYTES = models.tokenizer("falcon_alibi"), models.tokenizer("falcon_alibi", byte_level=True)
 
@@ -180,7 +192,68 @@ def test_a_limit_that_leaves_no_room_is_told_with_its_remedy():
 )
 def test_a_reader_with_too_few_positions_is_refused(config, suffices):
     if suffices:
-        require_context(config, 10, 128, 32)
+        require_context(config, 10, 128, 40)
         return
     with pytest.raises(InputError, match=r"has 1024 positions.*may take 1320; lower prompt\.passage_max_tokens or"):
-        require_context(config, 10, 128, 32)
+        require_context(config, 10, 128, 40)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (LlamaConfig(num_hidden_layers=3), (0, 3, 0)),
+        (MistralConfig(num_hidden_layers=3, sliding_window=64), (3, 3, 64)),
+        (MistralConfig(num_hidden_layers=3, sliding_window=None), (0, 3, 0)),
+        (Qwen2Config(num_hidden_layers=2, sliding_window=64, use_sliding_window=False), (0, 2, 0)),
+        (
+            Gemma3TextConfig(
+                num_hidden_layers=3, sliding_window=64, layer_types=["sliding_attention"] * 2 + ["full_attention"]
+            ),
+            (2, 3, 64),
+        ),
+    ],
+    ids=["llama", "mistral", "mistral_without", "qwen2", "gemma3"],
+)  # fmt: skip
+def test_layers_that_see_a_window_only_are_counted(config, expected):
+    assert windows(config) == expected
+
+
+# ------------------------------------------------------------------ a template of one's own
+
+
+def test_words_after_the_text_stay_where_a_passage_is_cut():
+    template = "{title} : {text} . who is {question}"
+    [prompt] = passage_prompts(WORDS, ["ada"], [("axel", "acorn " * 30)], 12, end="\n", template=template)
+    assert [word for word, _ in marked(prompt)] == [
+        "axel",
+        ":",
+        "acorn",
+        "acorn",
+        "acorn",
+        "acorn",
+        "acorn",
+        "acorn",
+        ".",
+        "who",
+        "is",
+    ] + ["ada"] + ["\n"] or len(prompt.ids) == 12
+    assert marked(prompt)[0] == ("axel", TITLE) and marked(prompt)[2] == ("acorn", TEXT)
+    assert marked(prompt)[-2] == ("ada", TEMPLATE) and marked(prompt)[-1] == ("\n", TEMPLATE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"template": "{question} {title}"}, r"template: \{text\} is missing"),
+        ({"template": "{title} {text}"}, r"template: \{question\} is missing"),
+        ({"closed_book": "ask"}, r"closed_book: \{question\} is missing"),
+        ({"template": "{question} {text} {passage}"}, r"template: there is no \{passage\}; it may hold"),
+        ({"template": "{question} {text} {text}"}, r"template: \{text\} stands there twice"),
+        ({"template": "{question} {text"}, "template: .*braces of your own"),
+        ({"template": "{question!r} {text}"}, r"takes no format"),
+        ({"answer_head": "{title}:"}, r"answer_head: there is no \{title\}"),
+    ],
+)
+def test_a_template_that_says_too_little_or_too_much_is_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        Prompt(**changes)

@@ -9,7 +9,6 @@ import torch
 from tqdm import tqdm
 
 from .. import metrics
-from ..models.plain_text import plain_text
 from ..models.readers import Reader
 from ..models.readers.prompt import SEGMENT_NAMES
 from ..settings import Analysis, Distillation
@@ -131,7 +130,7 @@ def dump(
                 "token": _places(passage[number, own]),
                 "token_text": np.asarray(reader.tokenizer.convert_ids_to_tokens(tokens.tolist()), dtype=object),
                 "attention": values[number, own].astype(np.float32),
-                "similarity_answer": _similarity(table, tokens, _token_ids(reader, answers[number])),
+                "similarity_answer": _similarity(table, tokens, reader.words(answers[number])[0]),
                 "similarity_question": _similarity(table, tokens, nouns),
                 "segment": np.asarray([SEGMENT_NAMES[kind] for kind in segment[number, own]], dtype=object),
                 "answer_bearing": bears[passage[number, own]],
@@ -144,17 +143,12 @@ def _places(passage: np.ndarray) -> np.ndarray:
     return (np.arange(len(passage)) - np.repeat(starts, np.diff(np.r_[starts, len(passage)]))).astype(np.int16)
 
 
-def _token_ids(reader: Reader, text: str) -> list[int]:
-    return plain_text(reader.tokenizer)(" " + text, add_special_tokens=False)["input_ids"]
-
-
 def _noun_ids(reader: Reader, question: str, spans: list[tuple[int, int]]) -> list[int]:
     """Tokens of the question that overlap one of its nouns."""
-    encoded = plain_text(reader.tokenizer)(" " + question, add_special_tokens=False, return_offsets_mapping=True)
     return [
         token
-        for token, (begin, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        if any(begin < stop + 1 and end > start + 1 for start, stop in spans)
+        for token, (begin, end) in zip(*reader.words(question), strict=True)
+        if any(begin < stop and end > start for start, stop in spans)
     ]
 
 

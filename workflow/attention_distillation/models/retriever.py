@@ -88,10 +88,6 @@ class Retriever(nn.Module):
         for model, side in zip(self.models, SIDES, strict=False):
             model.save(str(Path(folder) / side if len(self.models) > 1 else folder), create_model_card=False)
 
-    def restore(self, folder: str | Path) -> None:
-        """Take the weights that :meth:`save` wrote."""
-        self.load_state_dict(Retriever.load(folder).state_dict())
-
     @property
     def size(self) -> int:
         """d_emb, the length of a vector."""

@@ -36,6 +36,9 @@ def load_model(model_class, folder: str | Path, **options):
 
     What a checkpoint lacks transformers draws at random, with no more than a warning.
 
+    Args:
+        options: of ``from_pretrained``, where they are others.
+
     Raises:
         InputError: there are no weights, or not all of the model's.
     """
@@ -43,8 +46,8 @@ def load_model(model_class, folder: str | Path, **options):
 
     require_weights(folder)
     model, told = model_class.from_pretrained(
-        folder, use_safetensors=True, attn_implementation="sdpa", dtype=torch.float32, output_loading_info=True,
-        **options,
+        folder, use_safetensors=True, output_loading_info=True,
+        **{"attn_implementation": "sdpa", "dtype": torch.float32, **options},
     )  # fmt: skip
     _require_whole(folder, model, told["missing_keys"])
     return model
@@ -72,9 +75,10 @@ def require_whole(model_class, folder: str | Path, **options) -> None:
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The module with its weights in ``dtype``; buffers (rotary frequencies, say) stay as they are."""
+    """The module with its weights in ``dtype``; buffers (rotary frequencies) and 8-bit weights stay as they are."""
     for weight in module.parameters():
-        weight.data = weight.data.to(dtype)
+        if weight.is_floating_point():
+            weight.data = weight.data.to(dtype)
     return module
 
 

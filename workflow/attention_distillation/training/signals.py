@@ -37,27 +37,17 @@ def attention_signal(_reader: Reader, encoded: Encoded, output: Output, distilla
     return distribution(passage_scores(output.token_attention, encoded.passage, k), distillation.tau_gold)
 
 
-def alone(encoded: Encoded) -> Encoded:
-    """Each passage by itself: a fusion-in-decoder batch (B, k, L) as one of (B·k, 1, L)."""
-    batch, k, length = encoded.ids.shape
-    return Encoded(
-        ids=encoded.ids.reshape(batch * k, 1, length),
-        mask=encoded.mask.reshape(batch * k, 1, length),
-        passage=torch.where(encoded.passage < 0, -1, 0).view(batch * k, length),
-        segment=encoded.segment.view(batch * k, length),
-        labels=encoded.labels.repeat_interleave(k, 0),
-    )
-
-
 @torch.no_grad()
 def perplexity_signal(reader: Reader, encoded: Encoded, _output: Output, distillation: Distillation, k: int) -> Tensor:
     """PDist: softmax_i of the mean log-likelihood per answer token, given Q and n_i alone, over τ_gold [Atlas].
+
+    Of a decoder-only reader this is REPLUG's LSR.
 
     As in Atlas, dropout is off in this forward: divided by a small τ_gold, its noise would decide the target.
     """
     training = reader.model.training
     reader.model.eval()
-    likelihood = -reader(alone(encoded)).answer_loss.view(-1, k)
+    likelihood = -reader(reader.alone(encoded)[0]).answer_loss.view(-1, k)
     reader.model.train(training)
     return distribution(likelihood, distillation.tau_gold)
 
@@ -96,34 +86,41 @@ def occlusion(reader: Reader, encoded: Encoded, tau: float, batch: int | None = 
     alone. Tokens of no passage get zero.
 
     Args:
-        encoded: a fusion-in-decoder batch (B, k, L).
+        encoded: B questions with k passages each.
         batch: masked copies a forward; by default what fits a CPU's cache, or keeps a GPU busy.
     """
-    own = alone(encoded)
+    own, places = reader.alone(encoded)
+    passage = own.passage
     batch = batch or (64 if own.ids.device.type == "cpu" else 256)
     base = reader(own).answer_loss
-    units, tokens = (own.passage >= 0).nonzero(as_tuple=True)
-    rise = torch.full(own.passage.shape, -math.inf, device=own.ids.device)
+    units, tokens = (passage >= 0).nonzero(as_tuple=True)
+    rise = torch.full(passage.shape, -math.inf, device=own.ids.device)
     for part in range(0, len(units), batch):
         unit, token = units[part : part + batch], tokens[part : part + batch]
         ids = own.ids[unit].clone()
-        ids[torch.arange(len(unit), device=ids.device), 0, token] = reader.mask_id
-        copies = Encoded(ids, own.mask[unit], own.passage[unit], own.segment[unit], own.labels[unit])
+        ids.view(len(unit), -1)[torch.arange(len(unit), device=ids.device), token] = reader.mask_id
+        copies = Encoded(ids, own.mask[unit], own.prompt[unit], own.segment[unit], own.labels[unit])
         rise[unit, token] = reader(copies).answer_loss - base[unit]
     share = torch.nan_to_num((rise / tau).softmax(-1))  # a unit without tokens has no distribution
-    return share.view(encoded.passage.shape)
+    return _back(share, places, encoded)
+
+
+def _back(values: Tensor, places: Tensor, encoded: Encoded) -> Tensor:
+    """Values of tokens read alone, (B·k, T'), at their places in the batch, (B, T); zero for tokens of no passage."""
+    whole = values.new_zeros(encoded.segment.shape)
+    return whole.scatter_add_(1, places.reshape(len(whole), -1), values.reshape(len(whole), -1))
 
 
 def input_gradient(reader: Reader, encoded: Encoded, _tau: float) -> Tensor:
     """The alternative reading: ‖∂loss/∂e_t‖·‖e_t‖, normalised over a passage's tokens, float32 (B, T)."""
-    own = alone(encoded)
+    own, places = reader.alone(encoded)
     caught: list[Tensor] = []
 
     def keep(_module, _inputs, vectors: Tensor) -> None:
         vectors.retain_grad()
         caught.append(vectors)
 
-    table = reader.model.encoder.embed_tokens
+    table = reader.context_embeddings
     with torch.enable_grad():
         hook = table.register_forward_hook(keep)
         try:
@@ -134,7 +131,7 @@ def input_gradient(reader: Reader, encoded: Encoded, _tau: float) -> Tensor:
     vectors = caught[0]
     size = (vectors.grad.float().norm(dim=-1) * vectors.detach().float().norm(dim=-1)).view(own.passage.shape)
     size = size.masked_fill(own.passage < 0, 0)
-    return (size / size.sum(-1, keepdim=True).clamp(min=1e-20)).view(encoded.passage.shape)
+    return _back(size / size.sum(-1, keepdim=True).clamp(min=1e-20), places, encoded)
 
 
 TOKEN_DISTRIBUTIONS: dict[str, Callable[[Reader, Encoded, float], Tensor]] = {

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ...files import InputError
+from ...settings import Prompt
 from ..plain_text import plain_text
-from ..weights import load_model, require_weights
-
-TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json")
+from .loading import load, load_tokenizer
+from .prompt import TEMPLATE, running_text
 
 Passages = Sequence[tuple[str, str]]
 """(title, text) of the k passages of one question, in the order of the prompt."""
@@ -28,16 +30,21 @@ class Encoded:
     Attributes:
         ids: int64, decoder-only (B, T), fusion-in-decoder (B, k, L) with T = k·L.
         mask: of the same shape, 1 where ``ids`` is no padding.
-        passage: int64 (B, T), which passage a token is its own title or text of; -1 for all else.
+        prompt: int64 (B, T), which passage's prompt a token stands in; -1 for what all share (start, answer, padding).
         segment: int64 (B, T), ``prompt.TITLE``, ``prompt.TEXT`` or ``prompt.TEMPLATE``.
         labels: int64 (B, A), the answer's tokens with their end, -100 where there is none.
     """
 
     ids: Tensor
     mask: Tensor
-    passage: Tensor
+    prompt: Tensor
     segment: Tensor
     labels: Tensor
+
+    @property
+    def passage(self) -> Tensor:
+        """int64 (B, T), which passage a token is its own title or text of; -1 for all else."""
+        return torch.where(self.segment == TEMPLATE, -1, self.prompt)
 
     def to(self, device) -> Encoded:
         """The same batch on another device, copied while the device works on."""
@@ -65,48 +72,50 @@ class Reader(ABC, torch.nn.Module):
     """A language model that answers a question from passages.
 
     Args:
-        model: the transformers model, on SDPA.
+        model: the transformers model, as :func:`loading.load` gives it.
         tokenizer: its fast tokenizer.
-        passage_max_tokens: limit of one passage's prompt.
-        answer_max_tokens: limit of the answer, its end included.
+        prompt: keys of :class:`settings.Prompt`.
+
+    Raises:
+        InputError: nothing says which token ends an answer.
     """
 
-    def __init__(self, model, tokenizer, *, passage_max_tokens: int, answer_max_tokens: int) -> None:
+    def __init__(self, model, tokenizer, **prompt) -> None:
         from transformers import GenerationConfig
 
         super().__init__()
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.prompt = model, tokenizer, Prompt(**prompt)
+        self.end_id = _end_of(model, tokenizer)
+        self.pad_id = self.end_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         model.generation_config = GenerationConfig(  # beams or penalties that a checkpoint brings are not greedy
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+            eos_token_id=self.end_id,
+            pad_token_id=self.pad_id,
             decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
         )
-        head = model.get_output_embeddings()
-        head.forward = partial(_exact_linear, head)
-        self.passage_max_tokens, self.answer_max_tokens = passage_max_tokens, answer_max_tokens
 
     @classmethod
-    def load(cls, folder: str | Path, *, passage_max_tokens: int, answer_max_tokens: int) -> Reader:
-        """Load from a checkpoint directory: safetensors only, no remote code, SDPA attention, float32.
+    def load(cls, folder: str | Path, *, held: str = "float32", **prompt) -> Reader:
+        """Load from a checkpoint directory: safetensors only, no remote code, float32 unless ``held`` says otherwise.
+
+        Args:
+            held: how the weights are held, a word of :data:`loading.HELD`.
+            prompt: keys of :class:`settings.Prompt`.
 
         Raises:
-            InputError: the directory holds no weights, not all of the model's, or no fast tokenizer.
+            InputError: the directory holds no weights, not all of the model's, no fast tokenizer, or a model that is
+                no reader of this kind.
         """
-        from transformers import AutoTokenizer
-
-        require_weights(folder)
-        if not any((Path(folder) / name).exists() for name in TOKENIZER_FILES):  # transformers may make up an empty one
-            raise InputError(f"{folder}: no tokenizer ({', '.join(TOKENIZER_FILES)}); save it beside the weights.")
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        if not tokenizer.is_fast:
-            raise InputError(f"{folder}: no fast tokenizer (tokenizer.json); segment maps need its offsets.")
-        model = load_model(cls.model_class(), folder)
-        return cls(model, tokenizer, passage_max_tokens=passage_max_tokens, answer_max_tokens=answer_max_tokens)
+        tokenizer = load_tokenizer(folder)
+        return cls(load(cls.model_class, folder, held), tokenizer, **prompt)
 
     @staticmethod
     @abstractmethod
-    def model_class():
-        """The transformers class that loads a checkpoint of this kind."""
+    def model_class(config):
+        """The transformers class that a checkpoint's config names.
+
+        Raises:
+            InputError: a model of that class is no reader of this kind.
+        """
 
     @abstractmethod
     def encode(
@@ -119,6 +128,25 @@ class Reader(ABC, torch.nn.Module):
         """Answer loss and, with ``record``, the attention that the answer pays to each token (no gradient)."""
 
     @abstractmethod
+    def alone(self, encoded: Encoded) -> tuple[Encoded, Tensor]:
+        """Each passage of a batch (B, ...) by itself, with the question and the answer, as a batch of B·k.
+
+        Returns:
+            that batch of T' tokens a passage, and the place of each of its tokens in the batch it came from, int64
+            (B·k, T').
+        """
+
+    @property
+    @abstractmethod
+    def context_embeddings(self) -> torch.nn.Module:
+        """The module that makes vectors of the context's tokens."""
+
+    @property
+    @abstractmethod
+    def recorded_layers(self) -> tuple[int, int]:
+        """How many layers' attention is recorded, and how many layers there are."""
+
+    @abstractmethod
     def generate(self, encoded: Encoded) -> list[str]:
         """Greedy answers, cut at their end or the first newline."""
 
@@ -127,19 +155,10 @@ class Reader(ABC, torch.nn.Module):
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
-    def restore(self, folder: str | Path) -> None:
-        """Take the weights that :meth:`save` wrote."""
-        self.model.load_state_dict(load_model(type(self.model), folder).state_dict())
-
     @property
     def device(self):
         """Where the weights are."""
         return self.model.device
-
-    @property
-    def end_id(self) -> int:
-        """The token that ends an answer."""
-        return self.tokenizer.eos_token_id
 
     @property
     def mask_id(self) -> int:
@@ -149,12 +168,38 @@ class Reader(ABC, torch.nn.Module):
                 return token
         return self.end_id
 
-    def _answer_rows(self, answers: Sequence[str] | None, batch: int, prefix: str = "") -> list[list[int]]:
-        """Token rows of the answers, cut to the limit, each with its end."""
+    @property
+    def passage_max_tokens(self) -> int:
+        """Limit of one passage's prompt."""
+        return self.prompt.passage_max_tokens
+
+    @property
+    def answer_max_tokens(self) -> int:
+        """Limit of the answer, its end included."""
+        return self.prompt.answer_max_tokens
+
+    def words(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Tokens of a text as they are in running text, and the letters of it that each stands for."""
+        plain, tokens, spans = plain_text(self.tokenizer), [], []
+        for before in ("question: ", ""):  # alone where a token reaches over the seam, further than its space
+            encoded = plain(before + text, add_special_tokens=False, return_offsets_mapping=True)
+            places = np.asarray(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2) - len(before)
+            own = np.flatnonzero(places[:, 1] > 0)
+            tokens, spans = (
+                [encoded["input_ids"][place] for place in own],
+                [tuple(places[place].tolist()) for place in own],
+            )
+            if not spans or spans[0][0] >= -1:
+                break
+        return tokens, spans
+
+    def _answer_rows(
+        self, answers: Sequence[str] | None, batch: int, before: str = "", joint: str = ""
+    ) -> list[list[int]]:
+        """Token rows of the answers after ``before`` and ``joint``, cut to the limit, each with its end."""
         if answers is None:
             return [[] for _ in range(batch)]
-        words = [prefix + answer for answer in answers]
-        rows = plain_text(self.tokenizer)(words, add_special_tokens=False)["input_ids"]
+        rows = running_text(self.tokenizer, before, [joint + answer for answer in answers])
         return [row[: self.answer_max_tokens - 1] + [self.end_id] for row in rows]
 
     def _texts(self, generated: Tensor) -> list[str]:
@@ -162,13 +207,49 @@ class Reader(ABC, torch.nn.Module):
         return [text.strip().split("\n", 1)[0].strip() for text in texts]
 
 
-def _exact_linear(head: torch.nn.Linear, states: Tensor) -> Tensor:
-    """Logits in float32, whatever the weights are in.
+def _end_of(model, tokenizer) -> int:
+    """The token that ends an answer: the tokenizer's, else the first that the model's own generation stops at."""
+    for end in (
+        tokenizer.eos_token_id,
+        getattr(model.generation_config, "eos_token_id", None),
+        getattr(model.config, "eos_token_id", None),
+    ):
+        if end is not None and end != []:
+            return end if isinstance(end, int) else end[0]
+    raise InputError(
+        f"{model.config.name_or_path or type(model).__name__}: neither tokenizer nor model names a token that ends a "
+        "text (eos_token): give its tokenizer one."
+    )
+
+
+class _Float32Products(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.nn.functional.linear:
+            args = [None if part is None else part.float() for part in args]
+            kwargs = {name: None if part is None else part.float() for name, part in (kwargs or {}).items()}
+        return func(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def exact_logits(model) -> Iterator[None]:
+    """Inside ``with`` the model's last product is in float32, whatever its weights are in.
 
     In bfloat16 logits of 8 to 32 lie 0.06 to 0.12 apart, and the perplexity signal divides their differences by 0.01.
     """
-    bias = None if head.bias is None else head.bias.float()
-    return torch.nn.functional.linear(states.float(), head.weight.float(), bias)
+    head = model.get_output_embeddings()
+    if head.weight.dtype == torch.float32:
+        yield
+        return
+    mode = _Float32Products()
+    hooks = [
+        head.register_forward_pre_hook(lambda *_: mode.__enter__() and None),
+        head.register_forward_hook(lambda *_: mode.__exit__(None, None, None), always_call=True, prepend=True),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def answer_loss(logits: Tensor, labels: Tensor) -> Tensor:

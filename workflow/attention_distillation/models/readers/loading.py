@@ -1,0 +1,82 @@
+"""A reader's directory to a model: of the class that its config names, the text model alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ...files import InputError
+from ..weights import load_model, require_weights
+
+TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json")
+HELD = ("float32", "int8", "nf4")
+"""How weights are held: as they are trained, or in 8 or 4 bits by bitsandbytes on a GPU, where nothing trains them."""
+
+
+def load_tokenizer(folder: str | Path):
+    """The fast tokenizer of a directory.
+
+    Raises:
+        InputError: there are no weights, no tokenizer beside them, or no fast one.
+    """
+    from transformers import AutoTokenizer
+
+    require_weights(folder)
+    if not any((Path(folder) / name).exists() for name in TOKENIZER_FILES):  # transformers may make up an empty one
+        raise InputError(f"{folder}: no tokenizer ({', '.join(TOKENIZER_FILES)}); save it beside the weights.")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if not tokenizer.is_fast:
+        raise InputError(f"{folder}: no fast tokenizer (tokenizer.json); segment maps need its offsets.")
+    return tokenizer
+
+
+def load(model_class: Callable, folder: str | Path, held: str = "float32"):
+    """The language model of a directory, on SDPA where its class has it, else on its own attention.
+
+    Of a directory of several models (text, images, sound) the text model is taken.
+
+    Args:
+        model_class: gives the class for a config.
+        held: a word of :data:`HELD`.
+
+    Raises:
+        InputError: no weights or not all of them, a model that is no such reader, or no GPU for ``held``.
+    """
+    from transformers import AutoConfig
+
+    require_weights(folder)
+    config = AutoConfig.from_pretrained(folder)
+    made = model_class(config)
+    attention = "sdpa" if made._supports_sdpa else "eager"
+    model = load_model(made, folder, attn_implementation=attention, **_quantised(held, folder))
+    text = config.get_text_config(decoder=True)
+    if text is config or type(model.config) is type(text):
+        return model
+    return _text_model(model, model_class(text))
+
+
+def _text_model(whole, made):
+    """The language model of one that also sees or hears, with its head."""
+    with torch.device("meta"):  # its own weights are never drawn
+        text = made(whole.config.get_text_config(decoder=True))
+    setattr(text, text.base_model_prefix, whole.get_decoder())
+    text.set_output_embeddings(whole.get_output_embeddings())
+    text.generation_config = whole.generation_config
+    if any(weight.is_meta for weight in text.parameters()):
+        raise InputError(f"{whole.config.name_or_path}: the text model of {type(whole).__name__} cannot be taken out.")
+    return text.eval()
+
+
+def _quantised(held: str, folder: str | Path) -> dict:
+    if held == "float32":
+        return {}
+    if not torch.cuda.is_available():
+        raise InputError(f"compute.reader_weights: {held} needs a GPU, and there is none; set it to float32.")
+    from transformers import BitsAndBytesConfig
+
+    bits = {"load_in_8bit": True} if held == "int8" else {
+        "load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16,
+    }  # fmt: skip
+    return {"quantization_config": BitsAndBytesConfig(**bits), "device_map": {"": 0}, "dtype": torch.bfloat16}

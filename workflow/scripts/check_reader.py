@@ -1,0 +1,18 @@
+"""See that a reader's model is read and recorded rightly: a few forwards of the very model."""
+
+from attention_distillation.jobs import runtime
+
+runtime.start(snakemake)
+
+from attention_distillation import files
+from attention_distillation.jobs import room
+from attention_distillation.models.readers import KINDS
+from attention_distillation.models.readers.checks import check_reader
+
+runtime.torch_threads(snakemake)
+folder, device = snakemake.input.reader, runtime.device()
+room.check_memory("loading the reader", room.process_memory(room.weights(folder), on_gpu=device != "cpu"))
+architecture = "decoder_only" if snakemake.wildcards.kind == "reader" else "encoder_decoder"
+reader = KINDS[architecture].load(folder, **snakemake.params.prompt)
+facts = check_reader(reader.to(device))
+files.write_json(snakemake.output.facts, facts)
