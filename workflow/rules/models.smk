@@ -106,7 +106,8 @@ rule check_reader:
         gpu=ONE_GPU,
     params:
         prompt=plain(SCALE.prompt),
-        code=code("models.readers.checks"),
+        contents=lambda wildcards: contents_of(initial_model(wildcards.kind)),
+        code=code("check_reader"),
     script:
         "../scripts/check_reader.py"
 
