@@ -20,7 +20,7 @@ from attention_distillation.models.retriever import Retriever
 from attention_distillation.retrieval import index
 from attention_distillation.retrieval.tokens import TokenisedCorpus, tokenise_corpus
 from attention_distillation.training.loop import Trainer
-from attention_distillation.training.signals import SIGNALS, alone
+from attention_distillation.training.signals import SIGNALS
 from common import EXPERIMENTS
 from gpu_bench import Bench
 
@@ -92,7 +92,7 @@ def _seen(trainer: Trainer, parts) -> dict[str, torch.Tensor]:
             signal = SIGNALS[trainer.signal]
             seen["signal"] = signal(trainer.reader, encoded, output, trainer.distillation, trainer.retrieval.k)
         if trainer.reader.model.config.is_encoder_decoder:
-            seen["loss of each passage alone"] = trainer.reader(alone(encoded)).answer_loss
+            seen["loss of each passage alone"] = trainer.reader(trainer.reader.alone(encoded)[0]).answer_loss
     gradients: dict[str, list[torch.Tensor]] = {}
     trainer.optimiser.step = lambda _rates: gradients.update(
         {

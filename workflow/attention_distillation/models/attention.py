@@ -49,7 +49,10 @@ def self_attention_modules(model: nn.Module) -> list[nn.Module]:
     modules = [m for m in model.modules() if type(m).__name__.endswith("Attention") and hasattr(m, "layer_idx")]
     modules = [module for module in modules if module.layer_idx in due]  # a linear one may be called attention too
     if [module.layer_idx for module in modules] != due:
-        raise ValueError(f"{len(modules)} attention modules in {name}, {len(due)} due")
+        raise ValueError(
+            f"of {name} {len(modules)} modules are known as self-attention, where its config names {len(due)} layers; "
+            "its class numbers or names them in a way that is not known here"
+        )
     return modules
 
 

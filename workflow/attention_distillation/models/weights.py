@@ -75,7 +75,7 @@ def require_whole(model_class, folder: str | Path, **options) -> None:
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The module with its weights in ``dtype``; buffers (rotary frequencies) and 8-bit weights stay as they are."""
+    """The module with its weights in ``dtype``; buffers (rotary frequencies, say) stay as they are."""
     for weight in module.parameters():
         if weight.is_floating_point():
             weight.data = weight.data.to(dtype)

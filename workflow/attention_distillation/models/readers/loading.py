@@ -11,8 +11,6 @@ from ...files import InputError
 from ..weights import load_model, require_weights
 
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json")
-HELD = ("float32", "int8", "nf4")
-"""How weights are held: as they are trained, or in 8 or 4 bits by bitsandbytes on a GPU, where nothing trains them."""
 
 
 def load_tokenizer(folder: str | Path):
@@ -32,17 +30,16 @@ def load_tokenizer(folder: str | Path):
     return tokenizer
 
 
-def load(model_class: Callable, folder: str | Path, held: str = "float32"):
+def load(model_class: Callable, folder: str | Path):
     """The language model of a directory, on SDPA where its class has it, else on its own attention.
 
     Of a directory of several models (text, images, sound) the text model is taken.
 
     Args:
         model_class: gives the class for a config.
-        held: a word of :data:`HELD`.
 
     Raises:
-        InputError: no weights or not all of them, a model that is no such reader, or no GPU for ``held``.
+        InputError: no weights, not all of them, or a model that is no such reader.
     """
     from transformers import AutoConfig
 
@@ -50,7 +47,7 @@ def load(model_class: Callable, folder: str | Path, held: str = "float32"):
     config = AutoConfig.from_pretrained(folder)
     made = model_class(config)
     attention = "sdpa" if made._supports_sdpa else "eager"
-    model = load_model(made, folder, attn_implementation=attention, **_quantised(held, folder))
+    model = load_model(made, folder, attn_implementation=attention)
     text = config.get_text_config(decoder=True)
     if text is config or type(model.config) is type(text):
         return model
@@ -67,16 +64,3 @@ def _text_model(whole, made):
     if any(weight.is_meta for weight in text.parameters()):
         raise InputError(f"{whole.config.name_or_path}: the text model of {type(whole).__name__} cannot be taken out.")
     return text.eval()
-
-
-def _quantised(held: str, folder: str | Path) -> dict:
-    if held == "float32":
-        return {}
-    if not torch.cuda.is_available():
-        raise InputError(f"compute.reader_weights: {held} needs a GPU, and there is none; set it to float32.")
-    from transformers import BitsAndBytesConfig
-
-    bits = {"load_in_8bit": True} if held == "int8" else {
-        "load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16,
-    }  # fmt: skip
-    return {"quantization_config": BitsAndBytesConfig(**bits), "device_map": {"": 0}, "dtype": torch.bfloat16}
