@@ -1,10 +1,12 @@
 # Attention distillation in retrieval-augmented generation: from raw input to every table, figure and claim.
+import os
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
-configfile: "config.yaml"
+configfile: "config.yaml" if os.path.exists("config.yaml") else f"{workflow.basedir}/config.yaml"
 
 
 include: "workflow/rules/common.smk"

@@ -9,7 +9,7 @@ from attention_distillation.reporting.labels import labels, published
 LABELS = labels(RUN)
 TABLES = f"{ROOT}/tables"
 FIGURES = f"{ROOT}/figures"
-REFERENCE = "workflow/reference"
+REFERENCE = os.path.relpath(WORKFLOW / "reference")
 
 
 rule analyse_tokens:

@@ -1,6 +1,7 @@
 # Config, paths and what depends on what; reads config.yaml and workflow/scales, writes nothing.
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from snakemake.exceptions import WorkflowError
 
 WORKFLOW = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW))
+sys.executable = shlex.quote(
+    sys.executable
+)  # Snakemake writes it into shell commands, and a clone's path may have a space
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(WORKFLOW), os.getenv("PYTHONPATH")])))
 
 from attention_distillation import files, records, settings
@@ -17,10 +21,19 @@ from attention_distillation.models import encoder_folder, weights
 from attention_distillation.jobs.contents import Contents
 from attention_distillation.jobs.fingerprint import code
 
+
+def beside_snakefile(path):
+    """A path of a scale file, which is beside the Snakefile, wherever Snakemake is called from."""
+    own = Path(workflow.basedir) / path
+    return os.path.relpath(own) if own.exists() and not Path(path).exists() else path
+
+
 try:
     RUN = settings.load({key: config[key] for key in config})
     SOURCE_ROWS = read_sources(WORKFLOW / "reference" / "sources.csv")
-    ORIGINS = origins_of(RUN.scale.models.given(), SOURCE_ROWS)
+    ORIGINS = origins_of(
+        {place: beside_snakefile(path) for place, path in RUN.scale.models.given().items()}, SOURCE_ROWS
+    )
     for place, origin in ORIGINS.items():
         if origin.kind == "directory":
             (encoder_folder.describe if place.startswith("retriever") else weights.require_weights)(origin.path)
