@@ -209,6 +209,15 @@ def test_a_plain_encoder_is_read_as_contriever_s(family, tmp_path):
             assert apart(vector[None], hidden[None]) < 1e-5
 
 
+def test_the_page_lists_the_families_that_are_tried():
+    page = Path(__file__).parents[2] / "docs" / "models.md"
+    section = page.read_text().split("## Retrievers", 1)[1].split("\n## ", 1)[0]
+    rows = [line.strip("| ").split(" | ") for line in section.split("| family |", 1)[1].splitlines()[2:]]
+    listed = {row[0]: row[1] for row in rows if len(row) == 2}
+    plain = {name: "plain" for name in ENCODERS if name != "Qwen3"}
+    assert listed == plain | {"DPR": "pair"} | dict.fromkeys(MODULES, "modules")
+
+
 def test_a_plain_decoder_does_not_say_how_it_embeds(tmp_path):
     with pytest.raises(InputError, match=r"decoder's directory without modules\.json"):
         Retriever.load(directory(tmp_path, "Qwen3"))

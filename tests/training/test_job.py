@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -224,6 +225,9 @@ def test_provenance_says_what_the_run_rested_on(inputs, tmp_path):
     train_on(1, made, 1)
     facts = json.loads((tmp_path / "checkpoint" / "provenance.json").read_text())
     assert facts["belongs_to"] == made.identity()
+    about = facts["retriever"]
+    assert about["similarity"] == "dot" and about["modules"][1] == "Pooling mean"
+    assert about["temperature"] == math.sqrt(about["size"]) * made.distillation.theta
 
 
 def test_a_job_on_two_is_the_job_on_one(inputs, tmp_path):

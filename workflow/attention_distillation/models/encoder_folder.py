@@ -57,11 +57,11 @@ def describe(place: str | Path | Sequence[str | Path]) -> tuple[EncoderFolder, .
     Raises:
         InputError: what a directory lacks, or asks for that is not to be had here.
     """
-    found = tuple(map(_described, folders(place)))
-    if len({one.size for one in found}) > 1:
-        told = " and ".join(f"{one.path} of {one.size} values" for one in found)
-        raise InputError(f"a retriever's two encoders make vectors of different lengths, {told}; give a matching pair.")
-    return found
+    encoders = tuple(map(_described, folders(place)))
+    if len({one.size for one in encoders}) > 1:
+        sizes = " and ".join(f"{one.path} of {one.size} values" for one in encoders)
+        raise InputError(f"a retriever's two encoders make vectors of different lengths, {sizes}; use a matching pair.")
+    return encoders
 
 
 def vector_size(place: str | Path | Sequence[str | Path]) -> int:
@@ -139,11 +139,11 @@ def _transformer_settings(folder: Path) -> dict:
 
 def _refuse_other_uses(path: Path) -> None:
     place = path / "config_sentence_transformers.json"
-    told = read_json(place) if place.exists() else {}
-    if told.get("model_type", "SentenceTransformer") != "SentenceTransformer":
-        raise InputError(f"{place}: a {told['model_type']} does not make one vector of a text; give an embedder.")
-    if told.get("similarity_fn_name") not in (None, "dot", "cosine"):
-        raise InputError(f"{place}: similarity '{told['similarity_fn_name']}'; an index searches by dot or cosine.")
+    stated = read_json(place) if place.exists() else {}
+    if stated.get("model_type", "SentenceTransformer") != "SentenceTransformer":
+        raise InputError(f"{place}: a {stated['model_type']} does not make one vector of a text; give an embedder.")
+    if stated.get("similarity_fn_name") not in (None, "dot", "cosine"):
+        raise InputError(f"{place}: similarity '{stated['similarity_fn_name']}'; an index searches by dot or cosine.")
 
 
 # ------------------------------------------------------------------ sizes
