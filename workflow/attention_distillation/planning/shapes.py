@@ -136,7 +136,8 @@ def of_model(given: str | None, kind: str, fetched: str | Path, pretraining: Pre
     Raises:
         InputError: a hub model that is neither here nor in the table.
     """
-    for folder in filter(None, (given, fetched)):
+    beside = WORKFLOW.parent / given if given else None  # where a scale's own models are, wherever this is called from
+    for folder in filter(None, (given, beside, fetched)):
         config = Path(folder) / "config.json"
         if kind == "retriever" and Path(folder).is_dir():
             return of_encoder(folder)
