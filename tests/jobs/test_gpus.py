@@ -43,6 +43,7 @@ def machine(tmp_path, monkeypatch):
 def job(tmp_path):
     """Start a job that claims so many and keeps them until its input is closed."""
     running = []
+    (tmp_path / "locks").mkdir()
 
     def start(count: int) -> subprocess.Popen:
         command = [sys.executable, "-c", JOB, str(count), str(tmp_path / "locks")]
@@ -76,7 +77,15 @@ def test_who_cannot_have_all_that_it_wants_keeps_none(machine, job, tmp_path):
 
 @pytest.mark.parametrize(
     ("chosen", "seen"),
-    [(None, ["GPU-0", "GPU-1"]), ("2,0", ["2", "0"]), ("MIG-a", ["MIG-a"]), ("", []), ("-1", [])],
+    [
+        (None, ["GPU-0", "GPU-1"]),
+        ("1,0", ["GPU-1", "GPU-0"]),
+        ("GPU-1", ["GPU-1"]),
+        ("1,GPU-1", ["GPU-1"]),
+        ("", []),
+        ("-1", []),
+        ("0,-1,1", ["GPU-0"]),
+    ],
     ids=str,
 )
 def test_only_what_the_user_or_a_scheduler_lets_it_see(machine, monkeypatch, chosen, seen):
@@ -86,6 +95,33 @@ def test_only_what_the_user_or_a_scheduler_lets_it_see(machine, monkeypatch, cho
     assert gpus.visible() == seen
 
 
+@pytest.mark.parametrize("chosen", ["2", "MIG-a", "GPU"])
+def test_a_gpu_that_is_not_there_or_is_two_is_an_error(machine, monkeypatch, chosen):
+    machine(2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    with pytest.raises(InputError, match=rf"'{chosen}' is none of this machine's GPUs \(GPU-0, GPU-1\)"):
+        gpus.visible()
+
+
+def test_a_number_and_a_uuid_are_one_card(machine, job, monkeypatch):
+    machine(2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert job(1).stdout.readline() == "GPU-0\n"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-0")
+    late = job(1)
+    assert late.stderr.readline() == "waits for 1 of 1 GPUs; other jobs have them\n"
+
+
+def test_all_clones_and_users_of_a_machine_look_at_one_place(monkeypatch, tmp_path):
+    """Its folder is writable by all, and another user's lock is read, not written."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert str(gpus.place()) in gpus.PLACES and gpus.place().stat().st_mode & 0o002
+    lock = tmp_path / "a.lock"
+    os.close(gpus._opened(lock))
+    assert lock.stat().st_mode & 0o777 == 0o644
+    os.close(gpus._opened(lock))
+
+
 def test_slices_of_a_card_stand_for_it(machine):
     slices = [f"echo '  MIG 3g.40gb     Device  {number}: (UUID: MIG-{number})'" for number in range(2)]
     machine(2, "\n".join(slices))
@@ -93,12 +129,12 @@ def test_slices_of_a_card_stand_for_it(machine):
 
 
 def test_two_allocations_of_one_scheduler_do_not_wait_for_each_other(machine, job, monkeypatch):
-    """Each has a GPU that is number 0 to it, and it keeps the name."""
+    """What a scheduler gave to two of its jobs they may share."""
     machine(1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     for number in ("1", "2"):
         monkeypatch.setenv("SLURM_JOB_ID", number)
-        assert job(1).stdout.readline() == "0\n"
+        assert job(1).stdout.readline() == "GPU-0\n"
 
 
 def test_too_few_are_told_and_none_are_no_matter(machine, monkeypatch, tmp_path, capsys):

@@ -109,8 +109,8 @@ def test_a_job_that_is_ended_ends_its_processes(tmp_path):
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
 
 
-def test_what_fails_in_a_process_is_told_and_fails_the_job(tmp_path, capsys):
+def test_what_fails_in_a_process_is_told_and_fails_the_job(tmp_path, capfd):
     with pytest.raises(SystemExit):
         runtime.launch("attention_distillation.training.job", tmp_path / "missing.json", 2, 2)
-    told = capsys.readouterr().err
+    told = capfd.readouterr().err
     assert "No such file or directory" in told and "missing.json" in told

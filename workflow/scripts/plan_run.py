@@ -2,9 +2,8 @@
 
 from attention_distillation.jobs import runtime
 
-runtime.start(snakemake)
+runtime.start(snakemake, prints=True)
 
-import sys
 from pathlib import Path
 
 from attention_distillation.planning import planner
@@ -13,7 +12,6 @@ from attention_distillation.settings import Run
 
 run = Run(**snakemake.params.run)
 plan = planner.Planner(run, planner.device(run.scale.compute.device), snakemake.params.results)
-sys.stdout.reconfigure(errors="replace")  # a terminal that has no lines for tables, or no Greek
 print(planner.render(plan))
 output = Path(snakemake.params.results) / "plan.md"
 typesetting.write_text(output, planner.render(plan, markdown=True))

@@ -1,7 +1,8 @@
-"""What every script does first: threads, a log beside the screen, and errors told in one line."""
+"""What every script does first: its threads, its log, its GPUs, and errors in one line."""
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import platform
 import signal
@@ -11,41 +12,17 @@ import traceback
 from pathlib import Path
 
 from ..files import InputError
-from . import gpus
+from . import gpus, log
 
 
-class _Tee:
-    """Standard error of a job: to its log, and to the screen with the job's name before each line.
-
-    Progress bars redraw with a carriage return; jobs that run side by side would draw over each other, so each
-    redrawing becomes a line.
-    """
-
-    def __init__(self, screen, log: Path, label: str) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self._screen, self._log, self._label, self._rest = screen, open(log, "w", encoding="utf-8"), label, ""  # noqa: SIM115
-
-    def write(self, text: str) -> int:
-        *lines, self._rest = (self._rest + text.replace("\r", "\n")).split("\n")
-        for line in lines:
-            if line.strip():
-                self._log.write(line + "\n")
-                self._screen.write(f"[{self._label}] {line}\n")
-        return len(text)
-
-    def flush(self) -> None:
-        self._log.flush()
-        self._screen.flush()
-
-    def isatty(self) -> bool:
-        return False
-
-
-def start(snakemake) -> None:
-    """Set the job's threads everywhere, its log, how its errors are told, and which GPUs are its own.
+def start(snakemake, *, prints: bool = False) -> None:
+    """Set the job's threads everywhere, its log, how its errors are shown, and which GPUs are its own.
 
     Two processes with two threads each on two cores run many times slower than one after the other, so the
     rule's ``threads`` is handed to every library that makes threads. Call it before torch is imported.
+
+    Args:
+        prints: the job prints what it is for, and standard output stays what it is.
     """
     threads = str(snakemake.threads)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
@@ -55,9 +32,11 @@ def start(snakemake) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     label = " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
     if snakemake.log:
-        sys.stderr = _Tee(sys.stderr, Path(str(snakemake.log[0])), label)
-    sys.excepthook = _tell
-    gpus.claim(snakemake.resources.get("gpu", 0), Path("results") / ".gpus")
+        log.redirect(str(snakemake.log[0]), label, stdout=not prints)
+    if prints:  # a terminal that has no such character shows a question mark
+        sys.stdout.reconfigure(errors="replace")
+    sys.excepthook = _show_error
+    gpus.claim(snakemake.resources.get("gpu", 0))
 
 
 def torch_threads(snakemake) -> None:
@@ -75,21 +54,18 @@ def _quiet(threads: int) -> None:
 
 
 def launch(module: str, argument: str | Path, processes: int, threads: int) -> None:
-    """Run ``python -m module argument`` in several processes that know of each other, and pass on what they say.
+    """Run ``python -m module argument`` in several processes that know of each other; they write into the job's log.
 
     Raises:
-        SystemExit: one of them failed; it has said why.
+        SystemExit: one of them failed; its last words are there.
     """
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, "-m", *torchrun, "-m", module, str(argument)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, threads // processes))}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or they would train on without this one
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    ) as running:
+    with subprocess.Popen(command, env=environment) as running:
         try:
-            for line in running.stdout:
-                sys.stderr.write(line)
+            running.wait()
         except BaseException:
             running.terminate()
             raise
@@ -99,7 +75,8 @@ def launch(module: str, argument: str | Path, processes: int, threads: int) -> N
 
 def start_worker() -> None:
     """What :func:`start` does, in a process that :func:`launch` made: its threads are in the environment."""
-    sys.excepthook = _tell
+    sys.excepthook = _show_error
+    faulthandler.enable()
     _quiet(int(os.environ["OMP_NUM_THREADS"]))
 
 
@@ -123,7 +100,7 @@ def device() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        if gpus.held and gpus.DRIVER.exists():
+        if os.environ.get("CUDA_VISIBLE_DEVICES") and gpus.DRIVER.exists():
             raise InputError(
                 f"this job has a GPU that torch {torch.__version__} (CUDA {torch.version.cuda or 'none'}) cannot use; "
                 "install envs/requirements-gpu.txt, or a driver that is new enough for it."
@@ -147,7 +124,7 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})"
 
 
-def _tell(kind, error, trace) -> None:
+def _show_error(kind, error, trace) -> None:
     if isinstance(error, InputError):
         sys.stderr.write(f"error: {error}\n")
     else:
