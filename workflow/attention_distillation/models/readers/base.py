@@ -94,11 +94,10 @@ class Reader(ABC, torch.nn.Module):
         )
 
     @classmethod
-    def load(cls, folder: str | Path, *, held: str = "float32", **prompt) -> Reader:
-        """Load from a checkpoint directory: safetensors only, no remote code, float32 unless ``held`` says otherwise.
+    def load(cls, folder: str | Path, **prompt) -> Reader:
+        """Load from a checkpoint directory: safetensors only, no remote code, float32.
 
         Args:
-            held: how the weights are held, a word of :data:`loading.HELD`.
             prompt: keys of :class:`settings.Prompt`.
 
         Raises:
@@ -106,7 +105,7 @@ class Reader(ABC, torch.nn.Module):
                 no reader of this kind.
         """
         tokenizer = load_tokenizer(folder)
-        return cls(load(cls.model_class, folder, held), tokenizer, **prompt)
+        return cls(load(cls.model_class, folder), tokenizer, **prompt)
 
     @staticmethod
     @abstractmethod
