@@ -106,7 +106,7 @@ def given(path):
 
 
 def contents_of(*paths):
-    """What each path holds, for a rule's params; of what a rule makes nothing: that is known by its date."""
+    """What each path holds, for params; of what the workflow makes nothing, for its date says it."""
     each = [path for one in paths for path in ([one] if isinstance(one, str) else one)]
     try:
         return [CONTENTS.identity(path) for path in each if path in GIVEN and Path(path).exists()]
@@ -245,3 +245,37 @@ def gold_file(*splits):
 def tagger(wildcards):
     """The tagger of a world, or the pinned one of the sources table."""
     return [] if SCALE.analysis.nouns == "content_words" else [f"{ROOT}/models/tagger"]
+
+
+# ---------------------------------------------------------------- what single stages look up
+
+
+def checked_lengths(wildcards):
+    """The word of check_lengths on a user's corpus; a generated or public one has none."""
+    corpus = SCALE.datasets[wildcards.dataset].corpus
+    return [f"{ROOT}/corpus/{corpus}/lengths.json"] if corpus in OWN_CORPORA else []
+
+
+def measured_coverage(wildcards):
+    """The word of measure_coverage on a user's corpus; passages of worlds and public corpora are made to fit."""
+    if SCALE.datasets[wildcards.dataset].corpus not in OWN_CORPORA:
+        return []
+    return f"{ROOT}/{wildcards.dataset}/data/coverage.{SCALE.reader_kind(wildcards.experiment)}.json"
+
+
+def settings_of_run(wildcards):
+    """What a run's weights rest on, as training.job.TrainJob takes it."""
+    name, dataset = wildcards.experiment, wildcards.dataset
+    experiment = SCALE.experiments[name]
+    runs = SCALE.runs_behind(name, dataset)
+    for row in runs.values():
+        del row["analysis"]  # of what is done with a run afterwards
+    return {
+        **{key: getattr(experiment, key) for key in ("architecture", "train", "signal")},
+        "training": plain(SCALE.training_of(name, dataset)),
+        "distillation": plain(SCALE.distillation_of(name)),
+        "retrieval": plain(SCALE.retrieval.in_use()),
+        "prompt": plain(SCALE.prompt),
+        "precision": SCALE.compute.precision_in_use,
+        "origins": {origin: row for origin, row in runs.items() if origin != name},
+    }

@@ -8,12 +8,6 @@ WORLD_DATASETS = [
 OWN_DATASETS = [name for name, data in SCALE.datasets.items() if data.questions]
 
 
-def checked_lengths(wildcards):
-    """The word of check_lengths on a user's corpus; a generated or public one has none."""
-    corpus = SCALE.datasets[wildcards.dataset].corpus
-    return [f"{ROOT}/corpus/{corpus}/lengths.json"] if corpus in OWN_CORPORA else []
-
-
 rule make_world_passages:
     """Tell the facts of a generated world, one passage each."""
     output:

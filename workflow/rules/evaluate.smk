@@ -1,10 +1,5 @@
 # reads checkpoints and what was retrieved; writes */*/seed*/predictions.jsonl, metrics.json, attention.parquet and
 # */data/coverage.*.json
-def measured_coverage(wildcards):
-    """The word of measure_coverage on a user's corpus; passages of worlds and public corpora are made to fit."""
-    if SCALE.datasets[wildcards.dataset].corpus not in OWN_CORPORA:
-        return []
-    return f"{ROOT}/{wildcards.dataset}/data/coverage.{SCALE.reader_kind(wildcards.experiment)}.json"
 
 
 rule measure_coverage:

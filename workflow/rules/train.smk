@@ -1,20 +1,4 @@
 # reads questions, corpus, first index and models; writes */*/seed*/checkpoint, log.jsonl, retrieved.test.parquet
-def settings_of_run(wildcards):
-    """What a run's weights rest on, as training.job.TrainJob takes it."""
-    name, dataset = wildcards.experiment, wildcards.dataset
-    experiment = SCALE.experiments[name]
-    runs = SCALE.runs_behind(name, dataset)
-    for row in runs.values():
-        del row["analysis"]  # of what is done with a run afterwards
-    return {
-        **{key: getattr(experiment, key) for key in ("architecture", "train", "signal")},
-        "training": plain(SCALE.training_of(name, dataset)),
-        "distillation": plain(SCALE.distillation_of(name)),
-        "retrieval": plain(SCALE.retrieval.in_use()),
-        "prompt": plain(SCALE.prompt),
-        "precision": SCALE.compute.precision_in_use,
-        "origins": {origin: row for origin, row in runs.items() if origin != name},
-    }
 
 
 rule train_run:
