@@ -13,15 +13,15 @@ from attention_distillation.models.readers import prompt
 from attention_distillation.models.readers.loading import load_tokenizer
 from attention_distillation.settings import Prompt
 
-folder, told, k = snakemake.input.reader, Prompt(**snakemake.params.prompt), snakemake.params.k
+folder, form, k = snakemake.input.reader, Prompt(**snakemake.params.prompt), snakemake.params.k
 checked = files.read_json(snakemake.input.checked)
-limit = told.passage_max_tokens - (snakemake.wildcards.kind == "encoder_decoder")  # T5's prompts have an end each
-needed = k * limit + checked["around"] + told.answer_max_tokens
+limit = form.passage_max_tokens - (snakemake.wildcards.kind == "encoder_decoder")  # T5's prompts have an end each
+needed = k * limit + checked["around"] + form.answer_max_tokens
 prompt.require_context(AutoConfig.from_pretrained(folder).get_text_config(decoder=True), k, limit, needed - k * limit)
 tokenizer = load_tokenizer(folder)
 questions = [q.question for path in snakemake.input.questions for q in records.read_questions(path)]
-prompt.passage_prompts(tokenizer, [max(questions, key=len)], [("", "a passage")], limit, template=told.template)
-shown = prompt.cut_questions(tokenizer, questions, limit, told.template)
+prompt.passage_prompts(tokenizer, [max(questions, key=len)], [("", "a passage")], limit, template=form.template)
+shown = prompt.cut_questions(tokenizer, questions, limit, form.template)
 cut = sum(question != text for question, text in shown.items())
 if cut:
     sys.stderr.write(f"{cut:,} of {len(questions):,} questions are cut in prompts, to half of {limit} tokens\n")

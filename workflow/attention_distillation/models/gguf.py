@@ -41,7 +41,7 @@ def convert(file: str | Path, folder: str | Path) -> None:
     check_disk(folder, 4 * weights)
     try:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        read, told = AutoModelForCausalLM.from_pretrained(
+        read, report = AutoModelForCausalLM.from_pretrained(
             file.parent,
             gguf_file=file.name,
             quantization_config=GgufConfig(dequantize=True),
@@ -51,7 +51,7 @@ def convert(file: str | Path, folder: str | Path) -> None:
     except (ValueError, KeyError, TypeError, NotImplementedError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"{file}: transformers cannot read it ({reason}); {INSTEAD}.") from None
-    if missing := sorted(told["missing_keys"]):
+    if missing := sorted(report["missing_keys"]):
         raise InputError(
             f"{file}: lacks {len(missing)} weights ('{missing[0]}' is one); if it is split, join it first."
         )
@@ -84,8 +84,8 @@ def _header(file: Path) -> tuple[int, str | None]:
         raise InputError(f"{file}: no whole GGUF file ({error}); fetch it again.") from None
 
     def field(name: str):
-        told = header.get_field(name)
-        return told.contents() if told else None
+        report = header.get_field(name)
+        return report.contents() if report else None
 
     if int(field("split.count") or 1) > 1:
         raise InputError(

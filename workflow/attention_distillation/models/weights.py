@@ -45,11 +45,11 @@ def load_model(model_class, folder: str | Path, **options):
     import torch
 
     require_weights(folder)
-    model, told = model_class.from_pretrained(
+    model, report = model_class.from_pretrained(
         folder, use_safetensors=True, output_loading_info=True,
         **{"attn_implementation": "sdpa", "dtype": torch.float32, **options},
     )  # fmt: skip
-    _require_whole(folder, model, told["missing_keys"])
+    _require_whole(folder, model, report["missing_keys"])
     return model
 
 
@@ -68,10 +68,10 @@ def require_whole(model_class, folder: str | Path, **options) -> None:
     Raises:
         InputError: there are not all of the model's weights.
     """
-    model, told = model_class.from_pretrained(
+    model, report = model_class.from_pretrained(
         folder, use_safetensors=True, device_map="meta", output_loading_info=True, local_files_only=True, **options
     )
-    _require_whole(folder, model, told["missing_keys"])
+    _require_whole(folder, model, report["missing_keys"])
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:

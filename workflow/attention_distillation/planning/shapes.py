@@ -104,9 +104,9 @@ def of_config(
 
 def of_encoder(folder: str | Path) -> Shape:
     """The shape of a text encoder: of a T5 its encoder alone; vectors as long as its last module makes them."""
-    (told,) = encoder_folder.describe(folder)
-    config = read_json(told.transformer / "config.json")
-    return replace(of_config(config, weights(folder) or None, encoder_only=True), size=told.size)
+    (one,) = encoder_folder.describe(folder)
+    config = read_json(one.transformer / "config.json")
+    return replace(of_config(config, weights(folder) or None, encoder_only=True), size=one.size)
 
 
 def together(parts: Sequence[Shape]) -> Shape:

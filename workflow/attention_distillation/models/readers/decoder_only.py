@@ -61,26 +61,26 @@ class DecoderOnlyReader(Reader):
         self, questions: Sequence[str], passages: Sequence[Passages], answers: Sequence[str] | None = None
     ) -> Encoded:
         """See :meth:`Reader.encode`; without passages (closed book) the prompt is ``prompt.closed_book``."""
-        told = self.prompt
+        form = self.prompt
         flat = passage_prompts(
             self.tokenizer,
-            [question for question, found in zip(questions, passages, strict=True) for _ in found],
-            [passage for found in passages for passage in found],
+            [question for question, given in zip(questions, passages, strict=True) for _ in given],
+            [passage for given in passages for passage in given],
             self.passage_max_tokens,
-            end=told.separator,
-            template=told.template,
+            end=form.separator,
+            template=form.template,
         )
         plain = plain_text(self.tokenizer)
-        asked = [told.closed_book.replace("{question}", question) + told.separator for question in questions]
+        asked = [form.closed_book.replace("{question}", question) + form.separator for question in questions]
         closed = plain(asked, add_special_tokens=False)["input_ids"]
         heads = self._heads(questions)
-        joint = "" if told.chat or told.answer_head[-1:].isspace() else " "
-        before = "\n" if told.chat else told.answer_head.replace("{question}", "")
+        joint = "" if form.chat or form.answer_head[-1:].isspace() else " "
+        before = "\n" if form.chat else form.answer_head.replace("{question}", "")
         ids, owners, segments, labels = [], [], [], []
         prompts = iter(flat)
         rows = zip(passages, closed, heads, self._answer_rows(answers, len(questions), before, joint), strict=True)
-        for found, question, head, answer in rows:
-            own = [next(prompts) for _ in found]
+        for given, question, head, answer in rows:
+            own = [next(prompts) for _ in given]
             shown = np.concatenate([prompt.ids for prompt in own]).tolist() if own else question
             segment = np.concatenate([prompt.segment for prompt in own]).tolist() if own else [TEMPLATE] * len(shown)
             owner = np.repeat(np.arange(len(own)), [len(p.ids) for p in own]).tolist() if own else [-1] * len(shown)

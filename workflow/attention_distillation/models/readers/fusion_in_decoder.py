@@ -51,7 +51,7 @@ class FusionInDecoderReader(Reader):
             flat = passage_prompts(
                 self.tokenizer,
                 [question for question in questions for _ in range(k)],
-                [passage for found in passages for passage in found],
+                [passage for shown in passages for passage in shown],
                 self.passage_max_tokens - 1,
                 template=self.prompt.template,
             )

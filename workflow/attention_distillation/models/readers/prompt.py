@@ -144,11 +144,11 @@ def chat_frame(tokenizer) -> tuple[str, str, int | None]:
     turns = [{"role": "user", "content": MARKS[0]}]
     options = {"tokenize": False, "enable_thinking": False}  # a template without thinking knows no such word
     asked = tokenizer.apply_chat_template(turns, add_generation_prompt=True, **options)
-    told = tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": MARKS[1]}], **options)
-    if asked.count(MARKS[0]) != 1 or told.count(MARKS[1]) != 1:
+    answered = tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": MARKS[1]}], **options)
+    if asked.count(MARKS[0]) != 1 or answered.count(MARKS[1]) != 1:
         raise InputError(f"prompt.chat: the chat template of {name} does not show a user's turn once, as it is.")
     before, after = asked.split(MARKS[0])
-    closing = tokenizer(told.split(MARKS[1])[1], add_special_tokens=False)["input_ids"]
+    closing = tokenizer(answered.split(MARKS[1])[1], add_special_tokens=False)["input_ids"]
     end = closing[0] if closing and closing[0] in tokenizer.all_special_ids else None
     return before, after, end
 
