@@ -101,7 +101,7 @@ def test_what_a_run_says_of_itself(finished):
     home = finished / "results" / "smoke" / "nq" / "step2" / "seed0"
     metrics = json.loads((home / "metrics.json").read_text("utf-8"))
     lines = [json.loads(line) for line in (home / "predictions.jsonl").read_text("utf-8").splitlines()]
-    assert set(metrics) == {"em", "f1", "hr_at_5", "n", "provenance"} and metrics["n"] == len(lines) == 30
+    assert set(metrics) == {"em", "f1", "hr_at_5", "n", "provenance", "retriever"} and metrics["n"] == len(lines) == 30
     assert metrics["em"] == pytest.approx(100 * sum(line["em"] for line in lines) / 30)
     facts = metrics["provenance"]
     assert {"commit", "versions", "device"} <= set(facts)
