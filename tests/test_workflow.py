@@ -282,7 +282,7 @@ def test_would_this_reader_teach_my_retriever(tmp_path):
         (["overrides={retreival: {k: 3}}"], "retreival: unknown key; did you mean 'retrieval'?"),
         (["scale=minature"], "config key 'scale': there is no scale 'minature'; did you mean 'miniature'?"),
         (["scale=custom"], "scale 'custom' and the key 'custom'"),
-        (["overrides={models: {reader: tiiuae/falcon-rw-2b}}"], "tiiuae/falcon-rw-2b"),
+        (["overrides={models: {reader: falcon-rw-1b}}"], "'falcon-rw-1b' is no directory and no .gguf file here"),
         (["overrides={models: {reader: workflow/scales}}"], "workflow/scales: no config.json"),
     ],
 )
