@@ -26,7 +26,7 @@ WHEELS = {row.name for row in TABLE if row.kind == "wheel"}
 RUN = {"triviaqa": ["off_the_shelf"], "nq": ["step2", "atlas", "perplexity"]}
 """With what they start from: both kinds of reader, both signals, one part trained and both, on both data sets."""
 TRAINED = ("step1", "step2", "off_the_shelf", "atlas", "perplexity")
-FEW = {"steps": 2, "warmup_steps": 1, "refresh_every": 1}
+FEW = {"steps": 2, "warmup_steps": 1, "refresh_every": 1, "log_every": 1, "validate_every": 1}
 SMALL = {
     "retrieval": {"shards": 2},
     "analysis": {"instances": 6, "bootstrap": 50},
