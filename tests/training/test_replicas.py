@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -86,10 +87,15 @@ def test_every_question_is_taken_by_one(together):
     assert [a + b for a, b in zip(one, two, strict=True)] == [[0, 1, 2, 3, 4], [0, 1]]
 
 
-def test_a_job_that_is_ended_ends_its_processes(tmp_path):
-    """SIGTERM, as a scheduler sends it: two that trained on would write into a run that is started again."""
+def lives(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_job_that_is_ended_ends_its_processes(tmp_path, sent, status):
+    """As a scheduler or the kernel ends it: two that trained on would write into a run that is started again."""
     (tmp_path / "waits.py").write_text(
-        "import os, sys, time\nprint('pid', os.getpid(), file=sys.stderr, flush=True)\ntime.sleep(60)\n"
+        "import os, sys, time\nprint('pid', os.getpid(), file=sys.stderr, flush=True)\ntime.sleep(600)\n"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", "from attention_distillation.jobs import runtime; runtime.launch('waits', 'x', 2, 2)"],
@@ -101,12 +107,16 @@ def test_a_job_that_is_ended_ends_its_processes(tmp_path):
         if len(pids) == 2:
             break
     assert len(pids) == 2
-    parent.terminate()
-    assert parent.wait(60) == 143
+    launcher = psutil.Process(parent.pid).children()[0].pid
+    parent.send_signal(sent)
+    assert parent.wait(60) == status
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and any(psutil.pid_exists(pid) for pid in pids):
+    while time.monotonic() < deadline and any(map(lives, [launcher, *pids])):
         time.sleep(0.1)
-    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    left = [pid for pid in [launcher, *pids] if lives(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
 
 
 def test_what_fails_in_a_process_is_told_and_fails_the_job(tmp_path, capfd):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import os
 import platform
@@ -63,7 +64,7 @@ def launch(module: str, argument: str | Path, processes: int, threads: int) -> N
     command = [sys.executable, "-m", *torchrun, "-m", module, str(argument)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, threads // processes))}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or they would train on without this one
-    with subprocess.Popen(command, env=environment) as running:
+    with subprocess.Popen(command, env=environment, preexec_fn=_ends_with_this_process()) as running:
         try:
             running.wait()
         except BaseException:
@@ -71,6 +72,17 @@ def launch(module: str, argument: str | Path, processes: int, threads: int) -> N
             raise
     if running.returncode:
         raise SystemExit(running.returncode)
+
+
+def _ends_with_this_process():
+    """What a child calls before it starts, so that Linux ends it with its parent, even where that is killed (SIGKILL).
+
+    torchrun, ended by SIGTERM, ends its processes. Else they would train on, with GPUs that are given to others.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl, pr_set_pdeathsig = ctypes.CDLL(None).prctl, 1
+    return lambda: prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def start_worker() -> None:
