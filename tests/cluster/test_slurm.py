@@ -89,6 +89,7 @@ def test_the_miniature_reaches_tables_and_claims(made):
 def test_every_job_went_through_slurm(made):
     assert Counter(job["rule"] for job in made[1]) == {
         "make_world_passages": 1, "make_world_questions": 1, "train_tagger": 1, "check_reader": 1, "check_prompts": 1,
+        "check_retriever": 1,
         "tokenise_corpus": 1, "embed_corpus": 2, "retrieve_passages": 1, "train_run": 2, "evaluate_run": 1,
         "report_analyse_tokens_compare_with_paper_draw_figures_judge_claims_make_tables": 1,  # one job for the group
     }  # fmt: skip
