@@ -42,8 +42,8 @@ cached: ## keep the artifacts of results/miniature for 'make tables'
 	gzip -9n results/cached/miniature/*/*/seed*/predictions.jsonl
 	du -sh results/cached/miniature
 
-test: .venv/.ready-dev ## the tests
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest
+test: .venv/.ready-dev ## the tests, a file to each core
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist loadscope
 
 test-slurm: .venv/.ready-dev ## the workflow on a SLURM, started here for it (as root, on Debian)
 	OMP_NUM_THREADS=1 tests/cluster/with_slurm.sh .venv/bin/python -m pytest tests/cluster

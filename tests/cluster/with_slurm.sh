@@ -23,6 +23,7 @@ install_slurm() {
 configure() {
 	local host
 	host=$(hostname -s)
+	rm -rf "$home" # a run that was killed has left its key and its state
 	mkdir -p "$etc" "$home"/{state,spool}
 	# The node claims memory and cores that it need not have (config_overrides), so that jobs may ask for what the
 	# profile says (the group 'report': a core for each of three jobs side by side);
