@@ -11,7 +11,7 @@ import pytest
 
 from attention_distillation.files import InputError
 from attention_distillation.jobs import room
-from attention_distillation.settings import WORKFLOW
+from attention_distillation.settings import WORKFLOW, Adapter
 
 MODELS = {part: WORKFLOW / "pretrained" / "miniature" / part for part in ("reader", "retriever")}
 
@@ -91,6 +91,27 @@ def test_training_asks_for_memory(machine, tmp_path):
     with pytest.raises(InputError, match="training: needs about"):
         room.check_training(tmp_path, MODELS, ["reader", "retriever"], [], on_gpu=False)
     room.check_training(tmp_path, MODELS, [], [], on_gpu=False)
+
+
+def test_a_reader_trained_by_lora_asks_for_its_adapters_state_and_a_whole_checkpoint(machine, tmp_path):
+    adapter = Adapter(r=1, targets=["dense"])
+    heads, width = room._tensors(MODELS["reader"]), 128
+    dense = sum(sum(shape) for name, shape in heads if name.endswith(".dense.weight"))
+    assert room.adapter_weights(MODELS["reader"], adapter) == dense == 2 * (width + width)
+    whole = room.weights(MODELS["reader"])
+    every = sum(sum(shape) for _, shape in room._tensors(MODELS["reader"]) if len(shape) == 2)
+    assert room.adapter_weights(MODELS["reader"], Adapter(r=3)) == 3 * every
+
+    def check(adapter):
+        room.check_training(tmp_path / "run", MODELS, ["reader"], [], on_gpu=False, adapter=adapter)
+
+    machine(disk=(4 * whole + 24 * dense) / 1e9)
+    check(adapter)
+    with pytest.raises(InputError, match="GB are free"):
+        check(None)
+    machine(disk=(4 * whole + 24 * dense - 1) / 1e9)
+    with pytest.raises(InputError, match="GB are free"):
+        check(adapter)
 
 
 def test_weights_are_counted_over_all_files_of_a_model(tmp_path):

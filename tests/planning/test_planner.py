@@ -150,6 +150,68 @@ def test_a_generated_world_on_a_processor(name):
     assert all(stage.gpu == 0 for stage in plan.stages())
 
 
+# ------------------------------------------------------------------ a large reader
+
+SEVEN_BILLION = {
+    "llama": {
+        "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000, "hidden_act": "silu",
+        "max_position_embeddings": 4096, "tie_word_embeddings": False,
+    },
+    "mistral": {
+        "model_type": "mistral", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000, "hidden_act": "silu",
+        "max_position_embeddings": 32768, "tie_word_embeddings": False,
+    },
+}  # fmt: skip
+PARAMETERS = {"llama": 6_738_415_616, "mistral": 7_241_732_096}
+"""As both are published."""
+
+
+def large(folder: Path, kind: str, adapter: dict | None, **config) -> planning.Planner:
+    """Step1 of a reader of which there is a config.json and no weights yet."""
+    files.write_json(folder / "config.json", SEVEN_BILLION[kind])
+    step1 = {"train_adapter": adapter}
+    overrides = {"models": {"reader": str(folder)}, "experiments": {"step1": step1}}
+    return planner(experiments=["step1"], datasets=["nq"], overrides=overrides, **config)
+
+
+@pytest.mark.parametrize("kind", SEVEN_BILLION)
+def test_a_7b_reader_fits_an_80_gb_card_by_lora_and_not_with_all_its_weights(tmp_path, kind):
+    count = PARAMETERS[kind]
+    whole, thin = large(tmp_path, kind, None), large(tmp_path, kind, {"r": 16})
+    assert whole.shape["reader"].parameters == pytest.approx(count, rel=1e-3)
+    said = planning.render(whole)
+    assert "NOT ENOUGH GPU MEMORY (80 GB): train step1, nq, seed 0" in said
+    assert "NOT ENOUGH" not in planning.render(thin)
+    stage, full = (stages(plan)["train step1, nq, seed 0"] for plan in (thin, whole))
+    assert full.gpu > 18 * count and 2 * count < stage.gpu < 60e9
+    assert stage.kept == pytest.approx(4 * count, rel=1e-3)  # a whole reader, whose state is small
+    assert stage.disk - stage.kept < 1.2e9 < full.disk - full.kept
+    # by hand: 687 tokens read forward and, for activations alone, backward; weights are read twice
+    tokens = 5 * 128 + 32
+    floor = 4 * count * tokens / 790e12 + 2 * 2 * count / 3e12
+    assert stage.step == pytest.approx(floor, rel=0.1) and full.step > 1.5 * stage.step
+    assert stage.seconds == pytest.approx(160_000 * stage.step)
+
+
+@pytest.mark.parametrize("kind", SEVEN_BILLION)
+def test_adapters_are_counted_as_peft_makes_them(kind):
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from attention_distillation.models.readers.adapters import add_adapters
+
+    few = SEVEN_BILLION[kind] | {"num_hidden_layers": 2}
+    shape = shapes.of_config(few)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**few))
+    assert sum(weight.numel() for weight in model.parameters()) == pytest.approx(shape.parameters, rel=1e-4)
+    add_adapters(model, settings.Adapter(r=16), 0)
+    learn = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    assert learn == 16 * shape.linear_ends
+
+
 # ------------------------------------------------------------------ a user's data
 
 

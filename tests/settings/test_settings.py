@@ -157,6 +157,18 @@ def test_the_paper_s_numbers_are_appendix_e_s():
             ["experiments.step2: training.default.retriever_learning_rate", "'train' has retriever, whose rate"],
         ),
         (
+            over(experiments={"step2": {"train_adapter": {"r": 8}}}),
+            ["experiments.step2: train_adapter: it is for a reader that is trained"],
+        ),
+        (
+            over(experiments={"step1": {"train_adapter": {"rank": 8}}}),
+            ["experiments.step1.train_adapter.rank: unknown key; known: r, alpha"],
+        ),
+        (
+            over(experiments={"step1": {"train_adapter": {"targets": "q_proj"}}}),
+            ["experiments.step1.train_adapter.targets: 'q_proj' is neither all-linear nor a list of names"],
+        ),
+        (
             over(experiments={"step2": {"distillation": {"tau_god": 1.0}}}),
             ["experiments.step2.distillation.tau_god: unknown key; did you mean 'tau_gold'?"],
         ),

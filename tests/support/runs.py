@@ -18,7 +18,8 @@ def trainer(
     material, folder, trained=BOTH, signal="attention", kind="falcon_alibi", seed=0, identity=IDENTITY, **numbers
 ) -> Trainer:
     """A run of 6 steps, refreshed every 2; ``numbers`` are of ``Training``, or of :class:`Trainer`."""
-    given = {"distillation": Distillation(tau_gold=0.3), "gold": None, "dtype": torch.float32, "save_seconds": 600}
+    given = {"distillation": Distillation(tau_gold=0.3), "gold": None, "dtype": torch.float32, "save_seconds": 600,
+             "adapter": None}  # fmt: skip
     given = {key: numbers.pop(key, value) for key, value in given.items()}
     dropout = numbers.pop("dropout", 0.0)
     chosen = {"learning_rate": 2e-3, "steps": 6, "batch_size": 4, "refresh_every": 2, **numbers}

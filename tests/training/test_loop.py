@@ -8,6 +8,7 @@ import runs
 import tiny
 import torch
 from runs import BOTH, equal, masters, stop_at, trainer, untimed, weights
+from safetensors import safe_open
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attention_distillation.files import InputError, read_jsonl
@@ -16,7 +17,7 @@ from attention_distillation.models.encoder import Encoder
 from attention_distillation.models.retriever import Retriever
 from attention_distillation.records import read_retrieved
 from attention_distillation.retrieval import index
-from attention_distillation.settings import Distillation
+from attention_distillation.settings import Adapter, Distillation
 from attention_distillation.training.context import gold_passages
 from attention_distillation.training.loop import Trainer
 
@@ -341,6 +342,8 @@ def test_weights_that_are_no_numbers_are_never_saved(material, tmp_path):
 
 # ------------------------------------------------------------------ stopped runs
 
+LORA = Adapter(r=2, alpha=4, dropout=0.1)
+
 
 def killed_and_gone_on_with(monkeypatch, make, run, stop: int) -> Trainer:
     """A run that is killed before it takes the step after ``stop``, and another that goes on from its state."""
@@ -357,22 +360,26 @@ def killed_and_gone_on_with(monkeypatch, make, run, stop: int) -> Trainer:
 
 
 @pytest.mark.parametrize(
-    ("trained", "signal", "kind", "dtype", "stops"),
+    ("trained", "signal", "kind", "dtype", "stops", "adapter"),
     [
-        (["reader"], "none", "falcon_alibi", torch.float32, range(7)),
-        (["retriever"], "attention", "falcon_alibi", torch.float32, range(7)),
-        (BOTH, "attention", "falcon_alibi", torch.float32, range(7)),
-        (BOTH, "attention", "falcon_alibi", torch.bfloat16, [2, 5]),
-        (BOTH, "perplexity", "t5", torch.float32, [4]),  # with dropout in T5
+        (["reader"], "none", "falcon_alibi", torch.float32, range(7), None),
+        (["retriever"], "attention", "falcon_alibi", torch.float32, range(7), None),
+        (BOTH, "attention", "falcon_alibi", torch.float32, range(7), None),
+        (BOTH, "attention", "falcon_alibi", torch.bfloat16, [2, 5], None),
+        (BOTH, "perplexity", "t5", torch.float32, [4], None),  # with dropout in T5
+        (["reader"], "none", "llama_grouped", torch.float32, [0, 3], LORA),
+        (BOTH, "attention", "llama_grouped", torch.bfloat16, [5], LORA),
+        (BOTH, "perplexity", "t5", torch.float32, [4], LORA),
     ],
 )
 def test_a_run_killed_at_any_step_ends_as_one_that_was_not(
-    material, tmp_path, monkeypatch, trained, signal, kind, dtype, stops
+    material, tmp_path, monkeypatch, trained, signal, kind, dtype, stops, adapter
 ):
     """Bit for bit, between refreshes too, where the index is older than the state; nothing is done twice."""
     choices = {
         "distillation": Distillation(tau_gold=0.3, passage_order="shuffled"), "dropout": 0.2, "dtype": dtype,
         "steps": 7, "refresh_every": 3, "log_every": 2, "validate_every": 4, "clip_norm": 0.5, "weight_decay": 0.1,
+        "adapter": adapter,
     }  # fmt: skip
     whole = trainer(material, tmp_path / "whole", trained, signal, kind, **choices)
     log = untimed(whole.run())
@@ -389,6 +396,27 @@ def test_a_run_killed_at_any_step_ends_as_one_that_was_not(
         assert all(equal(weights(whole)[name], weights(again)[name]) for name in BOTH), stop
         assert equal(masters(whole), masters(again)), stop
         assert [row for _, row in read_jsonl(run / "log.jsonl")] == again.progress.log
+
+
+@pytest.mark.parametrize("kind", ["llama_grouped", "t5"])
+def test_of_a_reader_trained_by_lora_the_state_holds_the_adapters_alone_and_the_checkpoint_is_whole(
+    material, tmp_path, kind
+):
+    made = trainer(material, tmp_path, ["reader"], "none", kind, adapter=Adapter(r=2), learning_rate=2e-2)
+    start = weights(made)["reader"]
+    log = made.run()
+    assert log[-1]["reader_loss"] < log[1]["reader_loss"]
+    with safe_open(tmp_path / "state" / "reader.safetensors", "pt") as file:
+        assert all(".lora_" in name for name in file.keys())  # noqa: SIM118
+        held = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118
+    assert held < sum(value.numel() for value in start.values()) / 4
+    assert all(torch.equal(value, start[name]) for name, value in weights(made)["reader"].items() if "lora" not in name)
+    made.save(tmp_path / "checkpoint")
+    again = type(made.reader).load(tmp_path / "checkpoint" / "reader", **made.reader.prompt.model_dump())
+    shown = made.prepared(np.arange(4), 0)[0].encoded
+    with torch.no_grad():
+        left, right = made.reader.eval()(shown).answer_loss, again.eval()(shown).answer_loss
+    assert torch.allclose(left, right, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("stop", "saved"), [(1, 0), (2, 2), (3, 2), (5, 4)])

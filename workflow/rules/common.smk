@@ -87,7 +87,7 @@ CONTROLLED = [
 
 def plain(model):
     """Settings as plain values: what a rule's params hold, so that it reruns when one of them changes."""
-    return model.model_dump()
+    return model and model.model_dump()
 
 
 # ---------------------------------------------------------------- what a user names is known by its content
@@ -151,6 +151,12 @@ def model_folder(name, part, dataset, seed):
     if name == "initial":
         return initial_model(part)
     return f"{ROOT}/{dataset}/{name}/seed{seed}/checkpoint"
+
+
+def adapters_of(wildcards):
+    """How experiments train a reader of this kind by LoRA."""
+    rows = (row for name, row in SCALE.experiments.items() if SCALE.reader_kind(name) == wildcards.kind)
+    return [plain(row.train_adapter) for row in rows if row.train_adapter]
 
 
 def pretraining_of(wildcards):
@@ -272,6 +278,7 @@ def settings_of_run(wildcards):
         del row["analysis"]  # of what is done with a run afterwards
     return {
         **{key: getattr(experiment, key) for key in ("architecture", "train", "signal")},
+        "train_adapter": plain(experiment.train_adapter),
         "training": plain(SCALE.training_of(name, dataset)),
         "distillation": plain(SCALE.distillation_of(name)),
         "retrieval": plain(SCALE.retrieval.in_use()),

@@ -106,6 +106,7 @@ rule check_reader:
         gpu=ONE_GPU,
     params:
         prompt=plain(SCALE.prompt),
+        adapters=adapters_of,
         contents=lambda wildcards: contents_of(initial_model(wildcards.kind)),
         code=code("check_reader"),
     script:

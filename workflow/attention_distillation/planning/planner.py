@@ -138,15 +138,28 @@ class Planner(Workload):
         span = min(self._prompt(corpus), context) if fused else context
         return shape.read_flops(context, span) + shape.answer_flops(answer, context), context + answer
 
+    def _learns(self, experiment: str) -> dict[str, int]:
+        """How many weights of reader and retriever learn; of a reader trained by LoRA at most."""
+        row = self.scale.experiments[experiment]
+        reader = self.shape[self.scale.reader_kind(experiment)]
+        counts = {"reader": reader.parameters, "retriever": self.shape["retriever"].parameters}
+        if row.train_adapter:
+            counts["reader"] = row.train_adapter.r * reader.linear_ends
+        return {part: counts[part] if part in row.train else 0 for part in counts}
+
     def step_seconds(self, experiment: str, dataset: str) -> float:
         """Seconds of one training step, refreshes left out."""
         row, corpus = self.scale.experiments[experiment], self.corpora[self.scale.datasets[dataset].corpus]
         training = self.scale.training_of(experiment, dataset)
         batch, clipped = training.batch_size, training.clip_norm is not None
         reader, retriever, k = self.shape[self.scale.reader_kind(experiment)], self.shape["retriever"], self.retrieval.k
-        trained = "reader" in row.train
+        trained, learns = "reader" in row.train, self._learns(experiment)["reader"]
         flops = batch * self._read(experiment, corpus)[0] * (3 if trained else 1)
         traffic = reader.parameters * weight_traffic(self.precision, trained=trained, clipped=clipped)
+        if row.train_adapter:  # no gradient of the weights that stay, which forward and backward read
+            flops -= batch * self._read(experiment, corpus)[0]
+            traffic = 2 * reader.parameters * weight_traffic(self.precision, trained=False)
+            traffic += learns * weight_traffic(self.precision, trained=True, clipped=clipped)
         if row.signal == "perplexity":
             flops += batch * self._alone(experiment, corpus, k)
             traffic += reader.parameters * weight_traffic(self.precision, trained=False)
@@ -221,11 +234,12 @@ class Planner(Workload):
         row, training = self.scale.experiments[experiment], self.scale.training_of(experiment, dataset)
         corpus = self.corpora[self.scale.datasets[dataset].corpus]
         shape = {"reader": self.shape[self.scale.reader_kind(experiment)], "retriever": self.shape["retriever"]}
-        trained = sum(shape[part].parameters for part in row.train)
-        frozen = sum(part.parameters for part in shape.values()) - trained
+        saved, trained = sum(shape[part].parameters for part in row.train), sum(self._learns(experiment).values())
+        adapted = shape["reader"].parameters if row.train_adapter else 0
+        frozen = sum(part.parameters for part in shape.values()) - saved + adapted
         teaches = "retriever" in row.train
         shards = room.shard_bytes(corpus.passages, shape["retriever"].size, self.retrieval.dtype) if teaches else 0
-        disk, kept = room.training_disk(trained, shards)
+        disk, kept = room.training_disk(trained, saved, shards)
         step = self.step_seconds(experiment, dataset)
         refreshes = math.ceil(training.steps / training.refresh_every)
         validations = math.ceil(training.steps / (training.validate_every or training.refresh_every))
@@ -244,7 +258,7 @@ class Planner(Workload):
             held += LAYER_BYTES * read * shape["retriever"].width * shape["retriever"].layers
             held += self.index_bytes(corpus) + SEARCH_BYTES
         on_gpu = self.device.kind == "gpu"
-        host = room.training_memory(trained, frozen, on_gpu=on_gpu) + (0 if on_gpu else activations)
+        host = room.training_memory(trained, frozen, on_gpu=on_gpu, adapted=adapted) + (0 if on_gpu else activations)
         return Stage(
             f"train {experiment}, {dataset}, seed {seed}", disk=disk, kept=kept, host=host, gpu=self._gpu(held),
             seconds=training.steps * step + beside, step=step,

@@ -37,6 +37,7 @@ class Shape:
         width: of attention, all heads together.
         size: of a hidden state: a retriever's d_emb.
         vocabulary: of the tokenizer.
+        linear_ends: inputs and outputs of its linear layers, all together: adapters have so many weights a rank.
         download_bytes: of the published weights; 0 where nothing is fetched.
     """
 
@@ -47,6 +48,7 @@ class Shape:
     width: int
     size: int
     vocabulary: int
+    linear_ends: int
     download_bytes: float = 0
 
     def read_flops(self, tokens: int, span: int) -> float:
@@ -70,6 +72,8 @@ def of_config(
         InputError: it states no sizes.
     """
 
+    config = {**config, **config.get("text_config", {})}  # of a model with more senses the text model
+
     def stated(*names: str) -> int:
         for name in names:
             if config.get(name):
@@ -84,22 +88,34 @@ def of_config(
         products = 3 if "gated" in config.get("feed_forward_proj", "") else 2
         attention, feed_forward = 4 * size * width, products * size * d_ff
         encoder = layers * (attention + feed_forward)
+        ends = layers * (4 * (size + width) + products * (size + d_ff))
         if encoder_only:
-            return Shape(encoder + embeddings, encoder, 0, layers, width, size, vocabulary, download_bytes)
+            return Shape(encoder + embeddings, encoder, 0, layers, width, size, vocabulary, ends, download_bytes)
         decoder = stated("num_decoder_layers", "num_layers") * (2 * attention + feed_forward)
+        ends += stated("num_decoder_layers", "num_layers") * (8 * (size + width) + products * (size + d_ff))
         keys = stated("num_decoder_layers", "num_layers") * 2 * size * width  # of the context, for cross-attention
         tables = embeddings * (1 if config.get("tie_word_embeddings", True) else 2)
         total = parameters or encoder + decoder + tables
         return Shape(
-            total, encoder + keys, decoder - keys + embeddings, layers, width, size, vocabulary, download_bytes
+            total, encoder + keys, decoder - keys + embeddings, layers, width, size, vocabulary, ends, download_bytes
         )
     positions = config.get("max_position_embeddings", 0) * size if config["model_type"] in LEARNED_POSITIONS else 0
     tables = positions + embeddings * (1 if config.get("tie_word_embeddings", True) else 2)
-    total = parameters or 12 * layers * size * size + tables
+    heads = config.get("num_attention_heads", 1)
+    width = heads * (config.get("head_dim") or size // heads)
+    grouped = width * config.get("num_key_value_heads", heads) // heads
+    d_ff, products = config.get("intermediate_size") or 4 * size, 3 if _is_gated(config) else 2
+    ends = layers * (2 * (size + width) + 2 * (size + grouped) + products * (size + d_ff))
+    total = parameters or layers * size * (2 * width + 2 * grouped + products * d_ff) + tables
     context = total - tables
     if config["model_type"] == "albert":  # its layers share one set of weights
         context *= layers // config.get("num_hidden_groups", 1)
-    return Shape(total, context, context + embeddings, layers, size, size, vocabulary, download_bytes)
+    return Shape(total, context, context + embeddings, layers, width, size, vocabulary, ends, download_bytes)
+
+
+def _is_gated(config: dict) -> bool:
+    """Whether a layer's feed-forward has a third matrix, as in Llama, Mistral, Qwen and Gemma."""
+    return config.get("hidden_act") in ("silu", "swish") or config["model_type"].startswith(("gemma", "modernbert"))
 
 
 def of_encoder(folder: str | Path) -> Shape:

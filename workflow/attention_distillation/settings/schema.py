@@ -292,6 +292,24 @@ class Training(Strict):
         return part == "retriever" and self.retriever_learning_rate or self.learning_rate
 
 
+class Adapter(Strict):
+    """LoRA: beside each target's weights, which stay, a product of two thin matrices learns (docs/models.md)."""
+
+    r: Count = Field(16, description="rank of the product")
+    alpha: Positive = Field(32, description="the product is multiplied by alpha / r")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="of what the product is applied to")
+    targets: str | list[str] = Field(
+        "all-linear", description="names of linear layers (q_proj, v_proj …); all-linear: every one but the head"
+    )
+
+    @field_validator("targets")
+    @classmethod
+    def _a_list(cls, targets: str | list[str]) -> str | list[str]:
+        if targets != "all-linear" and (isinstance(targets, str) or not targets):
+            raise ValueError(f"{targets!r} is neither all-linear nor a list of names; write a list, [q_proj, v_proj]")
+        return targets
+
+
 class Experiment(Strict):
     """One row of the method's table of experiments."""
 
@@ -301,6 +319,9 @@ class Experiment(Strict):
     reader: str = Field("initial", description="'initial' or the experiment whose reader it starts from")
     retriever: str = Field("initial", description="'initial', 'random' or the experiment it starts from")
     train: list[Part] = Field(default_factory=list, description="what is trained")
+    train_adapter: Adapter | None = Field(
+        None, description="the reader is trained by LoRA, e.g. {r: 16}; null: all its weights are"
+    )
     signal: Signal = Field("none", description="what the retriever learns from")
     analysis: Literal["attention", "perplexity"] = Field("attention", description="token distribution analysed")
     distillation: dict[str, str | float | bool] = Field(
@@ -314,6 +335,8 @@ class Experiment(Strict):
             raise ValueError("a retriever is trained exactly where there is a signal")
         if self.train and not self.training:
             raise ValueError("'train' is not empty: give 'training'")
+        if self.train_adapter and "reader" not in self.train:
+            raise ValueError("train_adapter: it is for a reader that is trained; 'train' has none")
         for dataset, training in self.training.items():
             if training.retriever_learning_rate and set(self.train) != {"reader", "retriever"}:
                 raise ValueError(

@@ -18,7 +18,7 @@ from ..models.readers import KINDS
 from ..models.retriever import Retriever
 from ..retrieval import index
 from ..retrieval.tokens import TokenisedCorpus
-from ..settings import Architecture, Distillation, Part, Prompt, Retrieval, Signal, Training
+from ..settings import Adapter, Architecture, Distillation, Part, Prompt, Retrieval, Signal, Training
 from ..settings.validation import Strict
 from . import context
 from .loop import Trainer
@@ -72,6 +72,7 @@ class TrainJob(Strict):
     seed: int
     architecture: Architecture
     train: list[Part]
+    train_adapter: Adapter | None = None
     signal: Signal
     training: Training
     distillation: Distillation
@@ -133,6 +134,7 @@ def train(job: TrainJob, identity: dict[str, str], replicas: Replicas | None = N
         dtype=runtime.dtype(job.precision),
         replicas=replicas,
         gold=context.read_gold(given.gold),
+        adapter=job.train_adapter,
     )
     trainer.run()
     if replicas and replicas.rank:
@@ -166,7 +168,7 @@ def train_on(gpus: int, job: TrainJob, threads: int) -> None:
         state.claim()  # before room is counted: what is set aside takes its own
         on_gpu = runtime.device() != "cpu"
         start = {part: job.inputs.folder(part) for part in ("reader", "retriever")}
-        room.check_training(run, start, job.train, job.inputs.shards, on_gpu=on_gpu)
+        room.check_training(run, start, job.train, job.inputs.shards, on_gpu=on_gpu, adapter=job.train_adapter)
         if gpus <= 1:
             train(job, identity)
         else:

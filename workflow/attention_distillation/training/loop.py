@@ -24,9 +24,10 @@ from tqdm import tqdm
 
 from ..files import InputError, write_jsonl
 from ..models.readers import Encoded, Reader
+from ..models.readers.adapters import add_adapters
 from ..models.retriever import Retriever
 from ..models.weights import cast
-from ..settings import Distillation, Retrieval, Training
+from ..settings import Adapter, Distillation, Retrieval, Training
 from .context import Material, context_rows, rng_of, target_answer
 from .live_index import LiveIndex
 from .losses import Losses
@@ -68,6 +69,7 @@ class Trainer:
         dtype: what the models compute in; weights, moments and losses are summed up in float32.
         replicas: who shares each batch.
         gold: for ``context: gold``, an answer-bearing passage for each training question, -1 where there is none.
+        adapter: of a reader that is trained by LoRA; None: all its weights learn.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class Trainer:
         training: Training, distillation: Distillation, retrieval: Retrieval, seed: int, folder: str | Path,
         identity: Mapping[str, str], save_seconds: float = 600, device: str = "cpu",
         dtype: torch.dtype = torch.float32, replicas: Replicas | None = None, gold: np.ndarray | None = None,
-        progress: bool = True,
+        adapter: Adapter | None = None, progress: bool = True,
     ) -> None:  # fmt: skip
         self.reader, self.retriever = reader.to(device), retriever.to(device)
         self.trained, self.signal, self.material = set(trained), signal, material
@@ -90,6 +92,8 @@ class Trainer:
                 self.modules[name] = module
             else:
                 cast(module, dtype)
+        if adapter is not None:
+            add_adapters(self.reader.model, adapter, int(rng_of(seed, 7).integers(2**63)))
         self.optimiser = Optimiser(
             self.modules, dtype=dtype, fused=self.on_gpu, epsilon=training.epsilon,
             weight_decay=training.weight_decay, clip_norm=training.clip_norm, replicas=self.replicas,

@@ -76,7 +76,8 @@ class Optimiser:
     replicas, since the norm is that of the gradient summed over them.
 
     Args:
-        modules: what is trained, by name, in float32; their weights are in ``dtype`` afterwards.
+        modules: what is trained, by name, in float32; their weights are in ``dtype`` afterwards. Those that need no
+            gradient stay as they are (a reader beside whose weights adapters learn).
         dtype: what the modules compute in.
         fused: one kernel for many tensors (on a GPU).
         epsilon: of AdamW's denominator.
@@ -92,7 +93,7 @@ class Optimiser:
     ) -> None:  # fmt: skip
         self._clip_norm, self._replicas, self._blocks = clip_norm, replicas or Replicas(), {}
         for part, module in modules.items():
-            named = dict(module.named_parameters())
+            named = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
             masters = {name: nn.Parameter(weight.data) for name, weight in named.items()}
             cast(module, dtype)
             self._blocks[part] = []

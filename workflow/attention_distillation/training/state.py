@@ -53,7 +53,7 @@ class Progress:
 class State:
     """The state of a run, replaced whole or not at all.
 
-    Weights and moments are safetensors, the rest is JSON; nothing is pickled.
+    Weights that are trained and moments are safetensors, the rest is JSON; nothing is pickled.
 
     Args:
         run: the run's folder.
@@ -66,14 +66,15 @@ class State:
 
     def save(self, progress: Progress, modules: Mapping, optimiser) -> None:
         """Write the state: ``modules`` (reader, retriever) that are trained, by name, and their optimiser."""
-        from safetensors.torch import save_file, save_model
+        from safetensors.torch import save_file
 
         part, old = self._beside("part"), self._beside("old")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         for name, module in modules.items():
             with optimiser.exact(name):
-                save_model(module, str(part / f"{name}.safetensors"))
+                learnt = {weight: value.contiguous() for weight, value in _trained(module).items()}
+                save_file(learnt, part / f"{name}.safetensors")
             save_file(optimiser.moments(name), part / f"{name}.optimiser.safetensors")
         write_json(part / "state.json", {"belongs_to": self.identity, **asdict(progress)})
         shutil.rmtree(old, ignore_errors=True)
@@ -108,7 +109,7 @@ class State:
 
     def load(self, modules: Mapping, optimiser) -> Progress:
         """Fill modules and optimiser from the state; where there is none of this run, leave them as they are."""
-        from safetensors.torch import load_file, load_model
+        from safetensors.torch import load_file
 
         if not self.claim():
             return Progress()
@@ -116,7 +117,9 @@ class State:
         del facts["belongs_to"]
         for name, module in modules.items():
             with optimiser.exact(name):
-                load_model(module, str(self.folder / f"{name}.safetensors"))
+                saved = load_file(self.folder / f"{name}.safetensors")
+                for weight, value in _trained(module).items():
+                    value.copy_(saved[weight])
             optimiser.load_moments(name, load_file(self.folder / f"{name}.optimiser.safetensors"))
         return Progress(**facts)
 
@@ -156,6 +159,11 @@ def release(run: str | Path) -> None:
 def differences(one: Mapping[str, str], other: Mapping[str, str]) -> str:
     """The parts in which two identities differ, as words."""
     return ", ".join(sorted(part for part in one.keys() | other.keys() if one.get(part) != other.get(part)))
+
+
+def _trained(module) -> dict:
+    """A module's weights that learn, by name; a shared one once."""
+    return {name: weight.data for name, weight in module.named_parameters() if weight.requires_grad}
 
 
 def _link(source: Path, target: Path) -> None:

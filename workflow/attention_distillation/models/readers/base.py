@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from ...files import InputError
 from ...settings import Prompt
 from ..plain_text import plain_text
+from .adapters import merged
 from .loading import load, load_tokenizer
 from .prompt import TEMPLATE, running_text
 
@@ -150,8 +151,12 @@ class Reader(ABC, torch.nn.Module):
         """Greedy answers, cut at their end or the first newline."""
 
     def save(self, folder: str | Path) -> None:
-        """Write weights (safetensors), config and tokenizer."""
-        self.model.save_pretrained(folder)
+        """Write weights (safetensors), config and tokenizer; adapters are added to the weights, in float32."""
+        weights = merged(self.model)
+        self.model.save_pretrained(folder, state_dict=weights)
+        if weights is not None:
+            self.model.config.dtype = torch.float32
+            self.model.config.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
     @property
