@@ -195,6 +195,19 @@ def test_a_7b_reader_fits_an_80_gb_card_by_lora_and_not_with_all_its_weights(tmp
     assert stage.seconds == pytest.approx(160_000 * stage.step)
 
 
+def test_a_reader_in_four_bits_takes_half_a_byte_a_weight_where_it_is_not_trained(tmp_path):
+    files.write_json(tmp_path / "config.json", SEVEN_BILLION["mistral"])
+    held = {}
+    for bits in (None, 4):
+        overrides = {"models": {"reader": str(tmp_path), "reader_bits": bits}}
+        plan = planner(experiments=["frozen_checkpoint", "step1"], datasets=["nq"], overrides=overrides)
+        held[bits] = {name: stage.gpu for name, stage in stages(plan).items()}
+    linear = PARAMETERS["mistral"] - 2 * 32000 * 4096
+    for stage in ("train frozen_checkpoint, nq, seed 0", "evaluate step1, nq, seed 0"):
+        assert held[None][stage] - held[4][stage] == pytest.approx(5.5 * linear, rel=1e-3)
+    assert held[None]["train step1, nq, seed 0"] == held[4]["train step1, nq, seed 0"]
+
+
 @pytest.mark.parametrize("kind", SEVEN_BILLION)
 def test_adapters_are_counted_as_peft_makes_them(kind):
     import torch

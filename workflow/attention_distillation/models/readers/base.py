@@ -95,10 +95,11 @@ class Reader(ABC, torch.nn.Module):
         )
 
     @classmethod
-    def load(cls, folder: str | Path, **prompt) -> Reader:
+    def load(cls, folder: str | Path, *, bits: int | None = None, **prompt) -> Reader:
         """Load from a checkpoint directory: safetensors only, no remote code, float32.
 
         Args:
+            bits: 8 or 4, of the weights of linear layers; such a reader is not trained. None: all is float32.
             prompt: keys of :class:`settings.Prompt`.
 
         Raises:
@@ -106,7 +107,7 @@ class Reader(ABC, torch.nn.Module):
                 no reader of this kind.
         """
         tokenizer = load_tokenizer(folder)
-        return cls(load(cls.model_class, folder), tokenizer, **prompt)
+        return cls(load(cls.model_class, folder, bits), tokenizer, **prompt)
 
     @staticmethod
     @abstractmethod
