@@ -328,6 +328,33 @@ def test_the_table_of_published_models_agrees_with_itself():
         assert shapes.of_config(row).parameters == pytest.approx(row["parameters"], rel=0.01)
 
 
+def test_the_models_inside_packages_are_known_by_name():
+    """And Appendix E's hours are those of the paper's own models."""
+    named = {"reader": "smollm2-135m-instruct", "retriever": "all-minilm-l6-v2"}
+    plan = planner(overrides={"models": named}, experiments=["step1", "step2"])
+    told = stages(plan)
+    own = stages(
+        planner(
+            overrides={"models": named | {"reader": str(WORKFLOW / "pretrained" / "miniature" / "reader")}},
+            experiments=["step1", "step2"],
+        )
+    )["download"].kept
+    assert told["download"].kept - own == pytest.approx(9.287e7 + 4 * 134_515_008, rel=1e-3)
+    assert told["train step1, nq, seed 0"].kept == 4 * 134_515_008
+    assert told["train step2, nq, seed 0"].kept == 4 * 22_713_216
+    assert not any(stage.paper_hours for stage in told.values())
+
+
+def test_a_pair_of_encoders_is_planned_with_the_weights_of_both():
+    one = str(WORKFLOW / "pretrained" / "miniature" / "retriever")
+    plans = [
+        planner(overrides={"models": {"retriever": given}}, experiments=["step2"], datasets=["nq"])
+        for given in (one, {"question": one, "passage": one})
+    ]
+    single, pair = (stages(plan)["train step2, nq, seed 0"].kept for plan in plans)
+    assert pair == 2 * single == 8 * room.weights(one)
+
+
 def test_every_device_says_where_its_figures_are_from():
     for name in ("h100", "h200", "a100", "l40s", "cpu"):
         on = planning.device(name)

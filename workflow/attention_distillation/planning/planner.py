@@ -186,8 +186,8 @@ class Planner(Workload):
         names = [self.scale.corpora[name].source for name in self.corpora]
         names += [self.scale.datasets[name].source for name in self.run.datasets]
         files = {row.filename: row.bytes for name in filter(None, names) for row in rows_for(rows, name)}
-        models = sum(shape.download_bytes for shape in self.shape.values())
-        total = sum(files.values()) + 2 * models  # once in the hub's cache, once as the scale's model
+        models = sum(shape.download_bytes + shape.stored_bytes for shape in self.shape.values())
+        total = sum(files.values()) + models  # as fetched (the hub's cache, a wheel), and as the scale's model
         return Stage("download", disk=total, kept=total)
 
     def prepare(self, name: str) -> Iterator[Stage]:
@@ -304,7 +304,8 @@ class Planner(Workload):
 
     def _paper_hours(self, experiment: str, dataset: str, steps: int) -> float | None:
         """Hours for so many steps at the paper's own hours a step; None unless its own models are trained."""
-        if not self.shape[self.scale.reader_kind(experiment)].download_bytes:
+        kind, papers = self.scale.reader_kind(experiment), read_scale("paper")["models"]
+        if getattr(self.scale.models, kind) != papers[kind]:
             return None
         source = self.scale.datasets[dataset].source
         with open(REFERENCE / "hours.csv", encoding="utf-8", newline="") as file:

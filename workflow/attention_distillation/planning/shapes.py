@@ -39,6 +39,7 @@ class Shape:
         vocabulary: of the tokenizer.
         linear_ends: inputs and outputs of its linear layers, all together: adapters have so many weights a rank.
         download_bytes: of the published weights; 0 where nothing is fetched.
+        stored_bytes: of the directory that is made of them.
     """
 
     parameters: int
@@ -50,6 +51,7 @@ class Shape:
     vocabulary: int
     linear_ends: int
     download_bytes: float = 0
+    stored_bytes: float = 0
 
     def read_flops(self, tokens: int, span: int) -> float:
         """Operations to read ``tokens`` tokens that attend to each other in spans of ``span``."""
@@ -131,6 +133,7 @@ def together(parts: Sequence[Shape]) -> Shape:
         parts[-1],
         parameters=sum(part.parameters for part in parts),
         download_bytes=sum(part.download_bytes for part in parts),
+        stored_bytes=sum(part.stored_bytes for part in parts),
     )
 
 
@@ -166,7 +169,8 @@ def of_model(given: str | None, kind: str, fetched: str | Path, pretraining: Pre
                 "or add it to workflow/reference/models.yaml."
             )
         row = dict(_published()[given])
-        return of_config(row, row["parameters"], row["download_bytes"])
+        shape = of_config(row, row["parameters"], row["download_bytes"])
+        return replace(shape, stored_bytes=row.get("stored_bytes", row["download_bytes"]))
     width, heads = pretraining.hidden_size, pretraining.heads
     sizes = {"vocab_size": WORLD_WORDS if world else pretraining.vocabulary}
     if kind == "encoder_decoder":

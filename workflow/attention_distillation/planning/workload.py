@@ -10,7 +10,7 @@ from ..data.rows import extent
 from ..files import InputError
 from ..jobs import room
 from ..records import SPLITS
-from ..settings import WORKFLOW, Run
+from ..settings import WORKFLOW, EncoderPair, Run
 from . import shapes
 
 REFERENCE = WORKFLOW / "reference"
@@ -45,8 +45,11 @@ class Workload:
     def _shape(self, kind: str) -> shapes.Shape:
         models = self.scale.models
         world = any(corpus.world for corpus in self.scale.corpora.values())
-        folder = self.results / "models" / kind
-        return shapes.of_model(getattr(models, kind), kind, folder, models.pretraining, world)
+        given, folder = getattr(models, kind), self.results / "models" / kind
+        if isinstance(given, EncoderPair):
+            sides = ((place, folder.with_name(f"{kind}_{side}")) for side, place in given)
+            return shapes.together([shapes.of_model(place, kind, home, None, world) for place, home in sides])
+        return shapes.of_model(given, kind, folder, models.pretraining, world)
 
     @cached_property
     def shape(self) -> dict[str, shapes.Shape]:
