@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from attention_distillation.files import InputError
 from attention_distillation.models.retriever import Retriever
+from attention_distillation.settings import Retrieval
 from attention_distillation.training.optimiser import Optimiser
 
 WORDS = [
@@ -215,7 +216,7 @@ def test_the_page_lists_the_families_that_are_tried():
     rows = [line.strip("| ").split(" | ") for line in section.split("| family |", 1)[1].splitlines()[2:]]
     listed = {row[0]: row[1] for row in rows if len(row) == 2}
     plain = {name: "plain" for name in ENCODERS if name != "Qwen3"}
-    assert listed == plain | {"DPR": "pair"} | dict.fromkeys(MODULES, "modules")
+    assert listed == plain | {"DPR": "pair", "DRAGON": "pair"} | dict.fromkeys(MODULES, "modules")
 
 
 def test_a_plain_decoder_does_not_say_how_it_embeds(tmp_path):
@@ -223,28 +224,62 @@ def test_a_plain_decoder_does_not_say_how_it_embeds(tmp_path):
         Retriever.load(directory(tmp_path, "Qwen3"))
 
 
-def test_dpr_s_two_encoders(tmp_path):
-    """DPR's own classes, whose vector is the first token's; questions and passages have weights of their own."""
+def pair_of(folder: Path, kind: str):
+    """Two encoders of a kind with weights of their own: their directories, and each side's vectors by its own class."""
     places, own = {}, {}
-    for side, name in (("question", "Question"), ("passage", "Context")):
-        torch.manual_seed(len(name))
-        model = getattr(transformers, f"DPR{name}Encoder")(
-            transformers.DPRConfig(vocab_size=40, projection_dim=0, **SMALL, **POSITIONS)
-        ).eval()
-        places[side] = tmp_path / side
+    for number, (side, name) in enumerate((("question", "Question"), ("passage", "Context"))):
+        if kind == "DPR":
+            made = getattr(transformers, f"DPR{name}Encoder")
+            torch.manual_seed(number)
+            model = made(transformers.DPRConfig(vocab_size=40, projection_dim=12, **SMALL, **POSITIONS)).eval()
+        else:
+            model = model_of("Bert", **SMALL, **POSITIONS)
+            with torch.no_grad():
+                model.embeddings.word_embeddings.weight.mul_(1 + number)
+        places[side], words = folder / side, tokenizer()
         model.save_pretrained(places[side])
-        words = tokenizer()
         words.save_pretrained(places[side])
         with torch.no_grad():
-            own[side] = np.concatenate([model(**words(text, return_tensors="pt")).pooler_output for text in TEXTS])
-    retriever = Retriever.load(list(places.values())).eval()
+            outputs = [model(**words(text, return_tensors="pt")) for text in TEXTS]
+        first = [out.pooler_output if kind == "DPR" else out.last_hidden_state[:, 0] for out in outputs]
+        own[side] = torch.cat(first).numpy()
+    return list(places.values()), own
+
+
+@pytest.mark.parametrize("kind", ["DPR", "DRAGON"])
+def test_a_pair_is_read_trained_a_step_and_read_again(kind, tmp_path):
+    """DPR with its projection; DRAGON, two plain encoders whose vector is the first token's, as the config says."""
+    places, own = pair_of(tmp_path, kind)
+    stated = Retrieval(pooling="cls") if kind == "DRAGON" else None
+    retriever = Retriever.load(places, stated).eval()
     for side in (retriever.question, retriever.passage):
         assert apart(side.embed(side.tokenise(TEXTS)), own[side.side]) < 1e-5
-    retriever.save(tmp_path / "saved")
+    assert retriever.similarity == "dot" and apart(own["question"], own["passage"]) > 0.1
+    if kind == "DRAGON":
+        mean = Retriever.load(places, Retrieval(pooling="mean")).eval().passage
+        assert apart(mean.embed(mean.tokenise(TEXTS)), own["passage"]) > 0.1
+
+    before = {name: weight.clone() for name, weight in retriever.named_parameters()}
+    optimiser = Optimiser({"retriever": retriever.train()})
+    question, passages = retriever.question, retriever.passage
+    scores = question(question.tokenise(TEXTS[:1])) @ passages(passages.tokenise(TEXTS[1:])).T
+    (-scores.log_softmax(-1)[0, 0]).backward()
+    optimiser.step({"retriever": 1e-3})
+    for side in ("question", "passage"):  # both learn
+        encoder = getattr(retriever, side)
+        held = {id(weight) for weight in encoder.model.parameters()}
+        changed = [
+            name for name, weight in retriever.named_parameters()
+            if id(weight) in held and not torch.equal(weight, before[name])
+        ]  # fmt: skip
+        assert len(changed) >= 10, side
+
+    retriever.eval().save(tmp_path / "saved")
     again = Retriever.load(tmp_path / "saved").eval()
-    rows = again.question.tokenise(TEXTS)
-    assert np.array_equal(again.question.embed(rows), retriever.question.embed(rows))
-    assert again.similarity == "dot"
+    for side, read in ((retriever.question, again.question), (retriever.passage, again.passage)):
+        rows = side.tokenise(TEXTS)
+        assert np.array_equal(side.embed(rows), read.embed(rows))
+        assert apart(side.embed(rows), own[side.side]) > 1e-5
 
 
 def test_weights_that_are_pickled_or_missing_are_refused(tmp_path):
