@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import models
 import pytest
+import tiny
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 TOY = {
@@ -30,7 +33,14 @@ def run(script: str, arguments: str) -> str:
     return done.stdout
 
 
-ELSEWHERE = {"gpu.py", "true_shapes.py", "eager_signal.py", "units.py", "units_dump.py"}  # in test files of their own
+ELSEWHERE = {
+    "real_models.py",
+    "gpu.py",
+    "true_shapes.py",
+    "eager_signal.py",
+    "units.py",
+    "units_dump.py",
+}  # in tests of their own
 
 
 def test_every_benchmark_is_tried():
@@ -48,6 +58,23 @@ def test_a_benchmark_tells_ratios_and_keeps_them(script, tmp_path):
     assert str(tmp_path) not in kept
     run(script, f"{TOY[script]} --record {record}") if script == "occlusion.py" else None
     assert record.read_text("utf-8").count("\n## ") == (2 if script == "occlusion.py" else 1)  # appended, not replaced
+
+
+def test_real_models_tells_what_is_recorded_and_what_is_retrieved(tmp_path):
+    models.reader("llama_grouped").save(tmp_path / "reader")
+    tiny.bert().save(tmp_path / "retriever")
+    rows = [
+        {"id": str(row), "title": title, "text": text} for row, (title, text) in enumerate(sum(models.PASSAGES, []))
+    ]
+    asked = [{"question": models.QUESTIONS[0], "answers": ["acorn autumn"]}]
+    for name, lines in (("passages", rows), ("test", asked)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    record = tmp_path / "kept.md"
+    places = f"--reader {tmp_path / 'reader'} --retriever {tmp_path / 'retriever'} --k 3 --record {record}"
+    run("real_models.py", f"{tmp_path} {places}")
+    values = dict(re.findall(r"\| (HR@\d+|a_t|answer's loss)[^|]*\| +([\d.e+-]+)", record.read_text("utf-8")))
+    assert 0 < float(values["a_t"]) < 1e-5 and float(values["answer's loss"]) < 1e-5
+    assert float(values["HR@20"]) == 1  # the only answer is in one of all six passages, and all are found
 
 
 def test_corpus_scale_fails_where_memory_grows(tmp_path, monkeypatch):

@@ -108,11 +108,12 @@ def llama(model, ids: Tensor) -> tuple[Tensor, Layers]:
     """Llama with grouped keys: query heads 0, 1 share the first key head, 2, 3 the second."""
     config, layers = model.config, []
     heads, groups = config.num_attention_heads, config.num_key_value_heads
+    base = config.rope_parameters["rope_theta"]
     x = model.model.embed_tokens.weight[ids].double()
     for block in model.model.layers:
         y, attention = rms_norm(x, block.input_layernorm), block.self_attn
-        query = rotary(heads_of(linear(y, attention.q_proj), heads), 10_000.0)
-        key = rotary(heads_of(linear(y, attention.k_proj), groups), 10_000.0)
+        query = rotary(heads_of(linear(y, attention.q_proj), heads), base)
+        key = rotary(heads_of(linear(y, attention.k_proj), groups), base)
         value = heads_of(linear(y, attention.v_proj), groups)
         shared = [number // (heads // groups) for number in range(heads)]
         mixed, recorded = attend(query, key[shared], value[shared], 0.0, True, query.shape[-1] ** -0.5)

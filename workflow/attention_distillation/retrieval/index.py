@@ -69,7 +69,7 @@ def embed_shard(
             for rows, width in length_batches(corpus.lengths(first, first + len(block)), batch_tokens):
                 block[rows] = encoder(corpus[rows + first], width).cpu().numpy()
                 bar.update(len(rows))
-            file.write(block.tobytes())
+            file.write(block)  # its own memory: no copy
             corpus.give_back()
         bar.close()
 
