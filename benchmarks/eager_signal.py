@@ -36,7 +36,8 @@ def library_signal(eager):
     """A signal from ``output_attentions=True`` of the same weights: mean over layers, heads and answer rows."""
 
     @torch.no_grad()
-    def signal(_reader, encoded, _output, distillation, k):
+    def signal(shown: signals.Shown) -> torch.Tensor:
+        encoded = shown.encoded
         answers = encoded.labels.shape[1]
         found = eager.model(
             input_ids=encoded.ids, attention_mask=encoded.mask, use_cache=False, output_attentions=True
@@ -44,7 +45,7 @@ def library_signal(eager):
         rows = torch.stack([layer[:, :, -1 - answers : -1] for layer in found]).mean((0, 2))
         real = (encoded.labels != -100).float()
         attention = torch.einsum("bat,ba->bt", rows.float(), real / real.sum(1, keepdim=True))
-        return signals.distribution(signals.passage_scores(attention, encoded.passage, k), distillation.tau_gold)
+        return signals.passage_scores(attention, encoded.passage, shown.k)
 
     return signal
 

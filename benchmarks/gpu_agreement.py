@@ -20,7 +20,7 @@ from attention_distillation.models.retriever import Retriever
 from attention_distillation.retrieval import index
 from attention_distillation.retrieval.tokens import TokenisedCorpus, tokenise_corpus
 from attention_distillation.training.loop import Trainer
-from attention_distillation.training.signals import SIGNALS
+from attention_distillation.training.signals import target
 from common import EXPERIMENTS
 from gpu_bench import Bench
 
@@ -89,8 +89,7 @@ def _seen(trainer: Trainer, parts) -> dict[str, torch.Tensor]:
         output = trainer.reader(encoded, record=True)
         seen["recorded attention"] = output.token_attention
         if trainer.signal != "none":
-            signal = SIGNALS[trainer.signal]
-            seen["signal"] = signal(trainer.reader, encoded, output, trainer.distillation, trainer.retrieval.k)
+            seen["signal"] = target(trainer.signal, trainer.shown(parts[0]))
         if trainer.reader.model.config.is_encoder_decoder:
             seen["loss of each passage alone"] = trainer.reader(trainer.reader.alone(encoded)[0]).answer_loss
     gradients: dict[str, list[torch.Tensor]] = {}

@@ -67,7 +67,7 @@ def test_correctness_agrees_and_would_tell_a_difference(tmp_path, monkeypatch):
         output = forward(self, encoded, **how)
         if not how.get("record") or self.model.dtype != torch.bfloat16:
             return output
-        return shapes.replace(output, token_attention=output.token_attention * 1.2)
+        return shapes.replace(output, layer_attention=output.layer_attention * 1.2)
 
     monkeypatch.setattr(DecoderOnlyReader, "forward", wrong)
     rows = list(gpu_agreement.correctness(gpu.Bench(True, 60, tmp_path)))

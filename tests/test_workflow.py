@@ -147,7 +147,13 @@ def test_a_comment_restarts_nothing(copy):
 @pytest.mark.parametrize(
     ("file", "old", "new", "again", "not_again"),
     [
-        ("training/signals.py", '"batchmean"', '"sum"', {"train_run", "evaluate_run", "make_tables"}, {"embed_corpus"}),
+        (
+            "training/signals.py",
+            '"sum") / batch',
+            '"mean")',
+            {"train_run", "evaluate_run", "make_tables"},
+            {"embed_corpus"},
+        ),
         ("analysis/statistics.py", "own, ddof=1", "own, ddof=0", {"make_tables"}, {"train_run", "evaluate_run"}),
         ("../reference/worlds.yaml", "acorn ", "acorns ", {"make_world_passages", "train_run"}, set()),
     ],

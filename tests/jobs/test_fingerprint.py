@@ -333,7 +333,7 @@ MODELS = {"train_run", "evaluate_run", "embed_corpus", "retrieve_passages"}
         (f"{PACKAGE}/records.py", "def write_dump(path", "def write_dump(route", {"evaluate_run"}, {"train_run"}),
         (f"{PACKAGE}/data/passages.py", "batch: int = 10_000", "batch: int = 10_001",
          {"tokenise_corpus", "find_gold", "pretrain_model"}, {"train_run", "evaluate_run"}),
-        (f"{PACKAGE}/training/signals.py", '"batchmean"', '"sum"', {"train_run"}, {"embed_corpus", "make_tables"}),
+        (f"{PACKAGE}/training/signals.py", '"sum") / batch', '"mean")', {"train_run"}, {"embed_corpus", "make_tables"}),
         (f"{PACKAGE}/analysis/statistics.py", "np.interp(", "1 * np.interp(", {"make_tables"},
          {"train_run", "evaluate_run"}),
         (f"{PACKAGE}/reporting/figures.py", '"savefig.dpi": 200', '"savefig.dpi": 300', {"draw_figures"},

@@ -87,7 +87,7 @@ def test_right_padding_gives_the_same_attention(kind):
     modules = self_attention_modules(reader.model)
     with AnswerRowRecorder(modules, rows, row_mask, mask.bool()) as recorder:
         reader.model(input_ids=ids, attention_mask=mask, use_cache=False)
-    attention = recorder.token_attention()
+    attention = recorder.by_layer().mean(0)
     for number, row in enumerate(rows_of):
         hand, _ = expected(reader, encoded, number)
         torch.testing.assert_close(attention[number, : len(row)].double(), hand, **TOLERANCE)
@@ -168,7 +168,7 @@ def test_two_forwards_in_one_recorder_raise():
         for _ in range(2):
             reader.model(input_ids=encoded.ids, attention_mask=encoded.mask, use_cache=False)
     with pytest.raises(RuntimeError, match="once each"):
-        recorder.token_attention()
+        recorder.by_layer().mean(0)
 
 
 def test_a_row_that_attends_to_a_key_called_padding_raises():
@@ -181,11 +181,11 @@ def test_a_row_that_attends_to_a_key_called_padding_raises():
     with recorder:
         reader.model(input_ids=encoded.ids, attention_mask=encoded.mask, use_cache=False)
     with pytest.raises(RuntimeError, match="sums to 1 only within"):
-        recorder.token_attention()
+        recorder.by_layer().mean(0)
     unchecked = AnswerRowRecorder(self_attention_modules(reader.model), rows, rows > 0, keys, check=False)
     with unchecked:
         reader.model(input_ids=encoded.ids, attention_mask=encoded.mask, use_cache=False)
-    unchecked.token_attention()
+    unchecked.by_layer().mean(0)
 
 
 @pytest.mark.parametrize("kind", ["falcon_alibi", "t5"])
@@ -241,7 +241,7 @@ def test_recorder_repeats_what_sdpa_computes(case):
     layer = Layer()
     with AnswerRowRecorder([layer], rows, row_mask, torch.ones(2, 6).bool()) as recorder:
         layer(query, key, value, **given)
-    found = recorder.token_attention()
+    found = recorder.by_layer().mean(0)
 
     # α itself, by SDPA: with the unit matrix as values its output is α
     unit = torch.eye(6).expand(2, key.shape[1], 6, 6)
@@ -261,11 +261,11 @@ def test_recorder_hears_only_its_own_modules_and_only_inside_with():
         other(*parts)
         F.scaled_dot_product_attention(*parts)
     with pytest.raises(RuntimeError, match=r"layers \[\]"):
-        recorder.token_attention()
+        recorder.by_layer().mean(0)
     with recorder:
         layer(*parts)
     layer(*parts)
-    assert recorder.token_attention().shape == (1, 2)
+    assert recorder.by_layer().mean(0).shape == (1, 2)
 
 
 # ------------------------------------------------------------------ faults of transformers that we go around

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import models
 import naive
 import torch
 
 import eager_signal
-from attention_distillation.settings import Distillation
 from attention_distillation.training.signals import distribution
 
 
@@ -15,7 +16,7 @@ from attention_distillation.training.signals import distribution
 def test_the_library_s_target_has_the_bias_twice():
     reader = models.reader("falcon_alibi", implementation="eager")
     encoded = reader.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
-    found = eager_signal.library_signal(reader)(None, encoded, None, Distillation(tau_gold=0.3), 3)
+    found = distribution(eager_signal.library_signal(reader)(SimpleNamespace(encoded=encoded, k=3)), 0.3)
     for number, mask in enumerate(encoded.mask.bool()):
         ids, labels = encoded.ids[number][mask], encoded.labels[number]
         rows = list(range(len(ids) - 1 - int((labels != -100).sum()), len(ids) - 1))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import typing
+from dataclasses import replace
 
 import models
+import naive
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attention_distillation.models.readers import Encoded, Output
+from attention_distillation.records import Question
 from attention_distillation.settings import Analysis, Distillation, Experiment
-from attention_distillation.training import signals
+from attention_distillation.training import measuring, signals
 
 SEEDS = st.integers(0, 2**31)
 
@@ -141,21 +144,199 @@ def any_reader(request):
     return models.reader(request.param)
 
 
-def test_attention_signal_is_equation_1_of_the_recorded_forward(t5):
+QUESTIONS = [
+    Question(str(number), question, [answer])
+    for number, (question, answer) in enumerate(zip(models.QUESTIONS, models.ANSWERS, strict=True))
+]
+
+
+def shown(reader, record: bool = True, **given) -> signals.Shown:
+    """``models``' two questions with three passages each, as a reader reads them."""
+    encoded = reader.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
+    given = {"texts": models.PASSAGES, "distillation": Distillation(tau_gold=0.3), **given}
+    return signals.Shown(
+        reader, encoded, reader(encoded, record=record), QUESTIONS, models.ANSWERS, [4, 9], [[0, 1, 2], [2, 7, 5]],
+        **given,
+    )  # fmt: skip
+
+
+def sums_by_hand(reader, encoded, of=lambda layers: layers) -> torch.Tensor:
+    """S_i (2, 3) from attention written out in float64, of each question read without padding."""
+    total = torch.zeros(2, 3, dtype=torch.float64)
+    for number in range(2):
+        real, answers = encoded.mask[number].bool(), int((encoded.labels[number] != -100).sum())
+        ids = encoded.ids[number][real]
+        _, layers = naive.forward(reader.model, ids)
+        rows = range(len(ids) - 1 - answers, len(ids) - 1)
+        values = naive.token_attention(of(layers), list(rows))
+        for passage in range(3):
+            total[number, passage] = values[encoded.passage[number][real] == passage].sum()
+    return total
+
+
+@pytest.fixture(params=["falcon_alibi", "llama_grouped"])
+def decoder_only(request):
+    return models.reader(request.param)
+
+
+def test_attention_is_equation_1_of_the_recorded_forward(t5):
     for reader in (t5, models.reader("falcon_alibi")):
-        encoded = reader.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
-        output = reader(encoded, record=True)
-        found = signals.attention_signal(reader, encoded, output, Distillation(tau_gold=0.3), 3)
+        given = shown(reader)
+        found, encoded = signals.target("attention", given), given.encoded
         for number in range(2):
-            sums = [output.token_attention[number][encoded.passage[number] == i].sum().item() for i in range(3)]
+            sums = [given.output.token_attention[number][encoded.passage[number] == i].sum().item() for i in range(3)]
             assert found[number].tolist() == pytest.approx(softmax([total / 0.3 for total in sums]), abs=1e-5)
         assert not found.requires_grad
 
 
-def test_perplexity_signal_is_k_separate_forwards(any_reader):
+@torch.no_grad()
+def test_attention_signals_are_those_of_attention_written_out(decoder_only):
+    given = shown(decoder_only)
+    places = [[0.3, 0.1, 0.2], [0.0, 0.5, 0.4]]
+    hand = sums_by_hand(decoder_only, given.encoded)
+    expected = {"attention": hand, "attention_centred": hand - torch.tensor(places).double().mean(0)}
+    second = sums_by_hand(decoder_only, given.encoded, lambda layers: layers[1:2])
+    expected["attention_layers"] = second - torch.tensor(places[1]).double()
+    empty = decoder_only.encode([signals.NO_QUESTION] * 2, models.PASSAGES, models.ANSWERS)
+    expected["attention_calibrated"] = hand - sums_by_hand(decoder_only, empty)
+    measured = signals.Measured(places, [1])
+    for name, scores in expected.items():
+        found = signals.SIGNALS[name](replace(given, measured=measured))
+        torch.testing.assert_close(found.double(), scores, rtol=1e-4, atol=1e-6)
+    assert (expected["attention_layers"] - expected["attention"]).abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_attention_signals_of_fusion_in_decoder_are_sums_over_its_cross_attention(t5):
+    given = shown(t5)
+    by_layer = torch.stack(
+        [
+            torch.stack([(layer * (given.encoded.passage == i)).sum(1) for i in range(3)], 1)
+            for layer in given.output.layer_attention
+        ]
+    )
+    places = by_layer.mean(1).tolist()
+    found = signals.SIGNALS["attention_layers"](
+        replace(given, measured=signals.Measured(places, list(range(len(places)))))
+    )
+    torch.testing.assert_close(found, (by_layer - by_layer.mean(1, keepdim=True)).mean(0), rtol=1e-4, atol=1e-6)
+    centred = signals.SIGNALS["attention_centred"](replace(given, measured=signals.Measured(places)))
+    torch.testing.assert_close(found, centred, rtol=1e-4, atol=1e-6)  # of all layers it is the same
+    empty = t5.encode([signals.NO_QUESTION] * 2, models.PASSAGES, models.ANSWERS)
+    without = t5(empty, record=True).token_attention
+    hand = by_layer.mean(0) - torch.stack([(without * (empty.passage == i)).sum(1) for i in range(3)], 1)
+    torch.testing.assert_close(signals.SIGNALS["attention_calibrated"](given), hand, rtol=1e-4, atol=1e-6)
+
+
+BEARING = [[("", f"It is {models.ANSWERS[0]}."), ("", "no"), ("", models.ANSWERS[0])], [("", "no")] * 3]
+
+
+def test_answer_match_is_alike_over_what_bears_an_answer_and_over_all_where_nothing_does(t5):
+    given = shown(t5, texts=BEARING)
+    assert given.bears.tolist() == [[True, False, True], [False] * 3]
+    for tau in (0.01, 3.0):
+        found = signals.target("answer_match", replace(given, distillation=Distillation(tau_gold=tau)))
+        torch.testing.assert_close(found, torch.tensor([[0.5, 0, 0.5], [1 / 3] * 3]))
+    torch.testing.assert_close(signals.target("uniform", given), torch.full((2, 3), 1 / 3))
+
+
+def test_random_is_a_number_of_question_passage_and_seed_alone(t5):
+    given = shown(t5, record=False)
+    scores = signals.SIGNALS["random"](given)
+    assert scores.unique().numel() == 6
+    turned = replace(given, passages=[[2, 1, 0], [5, 7, 2]])
+    assert torch.equal(signals.SIGNALS["random"](turned), scores.flip(1))
+    assert not torch.equal(signals.SIGNALS["random"](replace(given, seed=1)), scores)
+    many = replace(given, rows=range(2000), passages=[range(5)] * 2000)
+    drawn = signals.SIGNALS["random"](many)
+    assert drawn.mean().abs() < 0.05 and (drawn.std() - 1).abs() < 0.05
+
+
+def test_a_temperature_in_spreads_is_the_same_target_whatever_the_scale_of_the_scores(t5):
+    given = shown(t5)
+    for name in signals.SIGNALS:
+        measured = measuring.measure(name, [given])
+        scores = signals.SIGNALS[name](replace(given, measured=measured))
+        wide = replace(given, measured=measured, distillation=Distillation(tau_gold=0.5, tau_unit="spread"))
+        torch.testing.assert_close(signals.target(name, wide), (scores / (0.5 * measured.spread)).softmax(1))
+        if name not in ("uniform", "answer_match"):
+            assert measured.spread == pytest.approx(scores.std(1, correction=0).mean().item(), rel=1e-4)
+
+
+# ------------------------------------------------------------------ what is measured first
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.integers(1, 30), st.integers(2, 6))
+def test_pick_rates_are_counts_over_questions_that_tell(seed, batch, k):
+    scores, bears = drawn(seed, 3, batch, k), drawn(seed + 1, batch, k) > 0.5
+    for layer in range(3):
+        tells = [row for row in range(batch) if 0 < int(bears[row].sum()) < k]
+        hits = [bool(bears[row, max(range(k), key=lambda i: scores[layer, row, i])]) for row in tells]  # noqa: B023
+        hand = sum(hits) / len(hits) if hits else 0.0
+        assert measuring.pick_rates(scores, bears)[layer].item() == pytest.approx(hand)
+
+
+def test_layers_are_those_that_pick_the_answer_once_each_place_has_its_mean_off(monkeypatch, t5):
+    texts = [[("", "no")] * 3 for _ in range(6)]
+    for row in range(6):
+        texts[row][row % 3] = ("", models.ANSWERS[0])
+    asked = [QUESTIONS[0]] * 6
+    layers = torch.zeros(3, 6, 3)
+    layers[0] += torch.tensor([9.0, 0.0, 0.0])  # place alone
+    layers[1] += torch.tensor([5.0, 0.0, 0.0])
+    for row in range(6):
+        layers[1, row, row % 3] += 1  # place and answer: only without the place's mean it picks
+        layers[2, row, (row + 1) % 3] += 1  # the wrong one
+    given = replace(shown(t5), questions=asked, texts=texts, distillation=Distillation(layers=1), rows=range(6))
+    monkeypatch.setattr(signals, "layer_scores", lambda _shown: layers)
+    monkeypatch.setattr(signals, "attention", lambda _shown: layers.mean(0))
+    measured = measuring.measure("attention_layers", [given])
+    assert measured.layers == [1]
+    torch.testing.assert_close(torch.tensor(measured.places), layers.mean(1))
+
+
+# ------------------------------------------------------------------ the gate
+
+
+def test_nothing_found_leaves_out_questions_of_which_no_passage_bears_an_answer(t5):
+    assert signals.GATES["nothing_found"](shown(t5, texts=BEARING)).tolist() == [True, False]
+
+
+def test_low_gain_leaves_out_questions_whose_answer_is_no_likelier_with_passages(any_reader):
+    given = shown(any_reader, record=False)
+    closed = any_reader.encode(models.QUESTIONS, [[], []], models.ANSWERS)
+    without = any_reader(closed).answer_loss
+    expected = (given.output.answer_loss < without).tolist()
+    assert signals.GATES["low_gain"](given).tolist() == expected
+    for sign in (1, -1):  # whatever the models say, either way is possible
+        losses = Output(without.detach() + torch.tensor([0.1, -0.1]) * sign)
+        learnt = signals.GATES["low_gain"](replace(given, output=losses))
+        assert learnt.tolist() == [sign < 0, sign > 0]
+
+
+def test_gates_are_the_words_of_the_settings():
+    words = set(typing.get_args(Distillation.model_fields["skip"].annotation))
+    assert set(signals.GATES) == words - {"none"}
+
+
+def test_what_a_gate_leaves_out_counts_as_zero_and_has_no_gradient():
+    target, scores = drawn(1, 3, 4).softmax(1), drawn(2, 3, 4).requires_grad_()
+    whole = signals.kl(target, scores.log_softmax(1))
+    assert signals.kl(target, scores.log_softmax(1), torch.tensor([True] * 3)) == whole
+    learnt = torch.tensor([True, False, True])
+    parts = [signals.kl(target[[row]], scores[[row]].log_softmax(1)).item() for row in range(3)]
+    loss = signals.kl(target, scores.log_softmax(1), learnt)
+    assert loss.item() == pytest.approx((parts[0] + parts[2]) / 3, abs=1e-6)
+    loss.backward()
+    assert (scores.grad[1] == 0).all() and (scores.grad[0] != 0).all()
+    assert signals.kl(target, scores.log_softmax(1), torch.tensor([False] * 3)).item() == 0
+
+
+def test_perplexity_is_k_separate_forwards(any_reader):
     t5 = any_reader
-    encoded = t5.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
-    found = signals.perplexity_signal(t5, encoded, Output(torch.zeros(2), None), Distillation(tau_gold=0.2), 3)
+    given = shown(t5, record=False, distillation=Distillation(tau_gold=0.2))
+    encoded, found = given.encoded, signals.target("perplexity", given)
     losses = [[0.0] * 3 for _ in range(2)]
     for number, passage, ids, answer, _, _ in units(t5, encoded):
         losses[number][passage] = single_loss(t5, ids, answer).item()
@@ -165,12 +346,13 @@ def test_perplexity_signal_is_k_separate_forwards(any_reader):
     assert not found.requires_grad
 
 
-def test_perplexity_signal_has_no_dropout_in_training_and_leaves_the_mode(t5):
-    encoded = t5.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
-    empty, distillation = Output(torch.zeros(2), None), Distillation()
-    calm = signals.perplexity_signal(t5.eval(), encoded, empty, distillation, 3)
+@pytest.mark.parametrize("name", ["perplexity", "attention_calibrated"])
+def test_a_forward_of_the_signals_own_has_no_dropout_in_training_and_leaves_the_mode(t5, name):
+    given = shown(t5.eval())
+    calm = signals.SIGNALS[name](given)
     assert not t5.training
-    noisy = signals.perplexity_signal(t5.train(), encoded, empty, distillation, 3)
+    t5.train()
+    noisy = signals.SIGNALS[name](given)
     assert t5.training and t5.model.training
     torch.testing.assert_close(calm, noisy)
 
@@ -178,10 +360,10 @@ def test_perplexity_signal_has_no_dropout_in_training_and_leaves_the_mode(t5):
 @pytest.mark.parametrize("name", sorted(signals.SIGNALS))
 def test_no_target_requires_a_gradient_even_while_the_reader_learns(t5, name):
     t5.train()
-    encoded = t5.encode(models.QUESTIONS, models.PASSAGES, models.ANSWERS)
-    output = t5(encoded, record=name == "attention")
-    assert output.answer_loss.requires_grad
-    target = signals.SIGNALS[name](t5, encoded, output, Distillation(), 3)
+    given = shown(t5, record=name in signals.RECORDED)
+    assert given.output.answer_loss.requires_grad
+    given = replace(given, measured=measuring.measure(name, [given]))
+    target = signals.target(name, given)
     assert not target.requires_grad and target.grad_fn is None and target.dtype == torch.float32
     torch.testing.assert_close(target.sum(1), torch.ones(2))
     assert not signals.distribution(torch.ones(1, 2, requires_grad=True), 1.0).requires_grad

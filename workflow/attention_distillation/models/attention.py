@@ -71,11 +71,11 @@ class AnswerRowRecorder(TorchFunctionMode):
         keys: bool (B, T), which key positions are no padding.
         value_norm: weigh by ‖v‖₂, the norm of a head's value before the output projection (eq. 1).
         check: also see that α, with a sink's share, sums to one over the real keys, and that Σ α·v is what the layer
-            made of it (:meth:`token_attention` reads that back from the device).
+            made of it (:meth:`by_layer` reads that back from the device).
         by_hand: the model's class has no SDPA: take the softmax that its attention modules compute themselves.
 
-    Gradients never flow through what is recorded. Peak extra memory is one (B, H, A, T) float32 tensor. The mode is
-    on inside the attention modules alone: elsewhere every torch call would pass through Python.
+    Gradients never flow through what is recorded. Peak extra memory is one (B, H, A, T) float32 tensor, and (B, T) for
+    each layer. The mode is on inside the attention modules alone: elsewhere every torch call would pass through Python.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class AnswerRowRecorder(TorchFunctionMode):
         self._nothing = ~(self._real_keys & row_mask[:, None, :, None])
         self._current = -1
         self._recorded: list[int] = []
-        self._sum = torch.zeros(keys.shape, dtype=torch.float32, device=keys.device)
+        self._by_layer: list[Tensor] = []
         self._row_sum_error = torch.zeros((), device=keys.device)
         self._output_error = torch.zeros((), device=keys.device)
         self._hooks: list = []
@@ -188,11 +188,13 @@ class AnswerRowRecorder(TorchFunctionMode):
         alpha = torch.einsum("bhat,ba->bht", alpha.masked_fill(self._nothing, 0), self._row_weight)
         if self._value_norm:
             alpha = alpha * value.float().norm(dim=-1).masked_fill(self._no_key, 0)
-        self._sum += alpha.mean(1)
+        self._by_layer.append(alpha.mean(1))
         self._recorded.append(self._current)
 
-    def token_attention(self) -> Tensor:
-        """a_t, float32 of shape (B, T); zero at padding.
+    def by_layer(self) -> Tensor:
+        """What each layer adds to a_t: the mean over its heads and the answer's rows, float32 (layers, B, T).
+
+        Zero at padding. a_t of eq. 1 is the mean over layers.
 
         Raises:
             RuntimeError: a layer was missed (a fused kernel that bypasses SDPA, an eager path), or a row's sum is
@@ -207,4 +209,4 @@ class AnswerRowRecorder(TorchFunctionMode):
             raise RuntimeError(f"an attention row sums to 1 only within {float(self._row_sum_error):.2g}")
         if self._check and not self._output_error <= 1:  # in tolerances
             raise RuntimeError("a layer's output is not the sum of its values by the recorded attention")
-        return self._sum / len(self._modules)
+        return torch.stack(self._by_layer)

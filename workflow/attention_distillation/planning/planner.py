@@ -155,10 +155,13 @@ class Planner(Workload):
         batch, clipped = training.batch_size, training.clip_norm is not None
         reader, retriever, k = self.shape[self.scale.reader_kind(experiment)], self.shape["retriever"], self.retrieval.k
         trained, learns = "reader" in row.train, self._learns(experiment)["reader"]
-        flops = batch * self._read(experiment, corpus)[0] * (3 if trained else 1)
-        traffic = reader.parameters * weight_traffic(self.precision, trained=trained, clipped=clipped)
+        read, flops, traffic = batch * self._read(experiment, corpus)[0], 0.0, 0.0
+        skip = self.scale.distillation_of(experiment).skip
+        if trained or row.signal.startswith("attention") or skip == "low_gain":  # no other signal needs a reader
+            flops += read * ((3 if trained else 1) + (row.signal == "attention_calibrated"))
+            traffic += reader.parameters * weight_traffic(self.precision, trained=trained, clipped=clipped)
         if row.train_adapter:  # no gradient of the weights that stay, which forward and backward read
-            flops -= batch * self._read(experiment, corpus)[0]
+            flops -= read
             traffic = 2 * reader.parameters * weight_traffic(self.precision, trained=False)
             traffic += learns * weight_traffic(self.precision, trained=True, clipped=clipped)
         if row.signal == "perplexity":

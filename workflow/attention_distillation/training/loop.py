@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +28,14 @@ from ..models.readers.adapters import add_adapters
 from ..models.retriever import Retriever
 from ..models.weights import cast
 from ..settings import Adapter, Distillation, Retrieval, Training
+from . import measuring
 from .context import Material, context_rows, rng_of, target_answer
 from .live_index import LiveIndex
 from .losses import Losses
 from .optimiser import Optimiser
 from .replicas import Replicas
 from .schedule import ahead, batches, rate
-from .signals import SIGNALS, kl, retriever_log_distribution
+from .signals import GATES, RECORDED, Measured, Shown, kl, retriever_log_distribution, target
 from .state import Progress, State
 
 PARTS = ("reader", "retriever")
@@ -42,10 +43,13 @@ PARTS = ("reader", "retriever")
 
 @dataclass(frozen=True)
 class Part:
-    """What is read at once: questions ``rows`` (n,), their ``passages`` (n, k) in the prompt's order, tokens."""
+    """What is read at once: questions ``rows`` (n,), their ``passages`` (n, k) in the prompt's order with their texts,
+    the answers to learn, tokens."""
 
     rows: np.ndarray
     passages: np.ndarray
+    texts: list[list[tuple[str, str]]]
+    answers: list[str]
     encoded: Encoded
 
 
@@ -100,7 +104,8 @@ class Trainer:
         )  # fmt: skip
         self.teaches = "retriever" in self.trained
         self.index = LiveIndex(self.retriever, material, retrieval, self.folder, device, self.replicas)
-        self.losses = Losses(list(self.modules), self.replicas, self._ids)
+        self.gate = GATES.get(distillation.skip) if self.teaches else None
+        self.losses = Losses([*self.modules, *(["skipped"] if self.gate else [])], self.replicas, self._ids)
         self.state, self.progress = State(self.folder, identity), Progress()
         self._question_tokens = {
             split: retriever.question.tokenise([q.question for q in material.questions[split]])
@@ -154,6 +159,8 @@ class Trainer:
         if self.teaches and self._due(training.refresh_every):
             self._stop_watch()
             self.index.refresh(self.progress.step)
+            if measuring.is_needed(self.signal, self.distillation.tau_unit):
+                self._measure()
             self._start_watch()
         validate = self._due(training.validate_every or training.refresh_every)
         if not validate and not self._due(training.log_every or training.refresh_every):
@@ -188,6 +195,7 @@ class Trainer:
         row = {
             "step": progress.step,
             **{f"{name}_loss": means.get(name) for name in PARTS},
+            **({"skipped": means["skipped"]} if "skipped" in means else {}),
             **measured,
             "questions_per_second": round(speed, 3),
             "seconds": round(progress.seconds, 1),
@@ -277,31 +285,53 @@ class Trainer:
                 for row, question, best in zip(rows, questions, self.retrieved("train", rows)[1], strict=True)
             ]
         )  # fmt: skip
-        encoded = self.reader.encode(
-            [q.question for q in questions],
-            self.material.texts(passages),
-            [target_answer(q, self.seed) for q in questions],
-        )
-        return Part(rows, passages, encoded.pinned() if self.on_gpu else encoded)
+        texts, answers = self.material.texts(passages), [target_answer(q, self.seed) for q in questions]
+        encoded = self.reader.encode([q.question for q in questions], texts, answers)
+        return Part(rows, passages, texts, answers, encoded.pinned() if self.on_gpu else encoded)
+
+    def shown(self, part: Part) -> Shown:
+        """A part as the reader reads it, once, and only where reader or signal need that."""
+        encoded, output = part.encoded.to(self.device), None
+        recorded = self.signal in RECORDED
+        if recorded or "reader" in self.trained or (self.gate and self.distillation.skip == "low_gain"):
+            output = self.reader(
+                encoded, record=recorded, value_norm=self.distillation.value_norm, check=not self.on_gpu
+            )
+        return Shown(
+            self.reader, encoded, output, [self.material.questions["train"][row] for row in part.rows], part.answers,
+            part.rows, part.passages, part.texts, self.distillation, self.seed, Measured(**self.progress.measured),
+        )  # fmt: skip
 
     def _losses(self, part: Part) -> dict[str, torch.Tensor]:
-        """The losses of a part of a batch, means over its questions."""
-        encoded, losses = part.encoded.to(self.device), {}
+        """The losses of a part of a batch, means over its questions; with a gate, the share that it leaves out too."""
         with torch.set_grad_enabled("reader" in self.trained):
-            output = self.reader(
-                encoded, record=self.signal == "attention", value_norm=self.distillation.value_norm,
-                check=not self.on_gpu,
-            )  # fmt: skip
+            shown = self.shown(part)
+        losses = {}
         if "reader" in self.trained:
-            losses["reader"] = output.answer_loss.mean()
+            losses["reader"] = shown.output.answer_loss.mean()
         if self.teaches:
-            target = SIGNALS[self.signal](self.reader, encoded, output, self.distillation, self.retrieval.k)
             asked = self.retriever.question([self._question_tokens["train"][row] for row in part.rows])
             tokens = self.material.tokens[part.passages.ravel()]
             passages = self.retriever.passage(tokens).view(*part.passages.shape, -1)
             temperature = self.retriever.temperature(self.distillation.theta)
-            losses["retriever"] = kl(target, retriever_log_distribution(asked, passages, temperature))
+            log_distribution = retriever_log_distribution(asked, passages, temperature)
+            learnt = self.gate(shown) if self.gate else None
+            losses["retriever"] = kl(target(self.signal, shown), log_distribution, learnt)
+            if learnt is not None:
+                losses["skipped"] = 1 - learnt.float().mean()
         return losses
+
+    def _measure(self) -> None:
+        """Measure on training questions what the signal rests on, with reader and retriever as they are."""
+        count = min(self.distillation.measured_questions, len(self.material.questions["train"]))
+        chosen = np.sort(rng_of(self.seed, 6).permutation(len(self.material.questions["train"]))[:count])
+        training = self.reader.training
+        self.reader.eval()
+        with torch.no_grad():
+            parts = np.array_split(chosen, -(-count // self.training.batch_size))
+            batches = [self.shown(self._part(rows, self.progress.step)) for rows in parts]
+            self.progress.measured = asdict(measuring.measure(self.signal, batches))
+        self.reader.train(training)
 
     def step(self, rows: np.ndarray, step: int, parts: Sequence[Part] | None = None) -> dict[str, torch.Tensor]:
         """One optimiser step of whatever is trained, on a batch in ``accumulate`` parts.
@@ -320,7 +350,7 @@ class Trainer:
         for part in parts:
             losses = self._losses(part)
             share = len(part.rows) / len(rows)
-            (sum(losses.values()) * share).backward()
+            (sum(losses[name] for name in self.modules) * share).backward()
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0) + loss.detach() * share
             if len(parts) > 1:

@@ -40,6 +40,7 @@ class Progress:
         since: how many steps these are.
         busy: seconds of these steps.
         seconds: of the whole run.
+        measured: fields of :class:`signals.Measured`, as of the last refresh; empty where the signal needs none.
     """
 
     step: int = 0
@@ -48,6 +49,7 @@ class Progress:
     since: int = 0
     busy: float = 0.0
     seconds: float = 0.0
+    measured: dict = field(default_factory=dict)
 
 
 class State:

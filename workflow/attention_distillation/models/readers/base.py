@@ -62,11 +62,19 @@ class Output:
 
     Attributes:
         answer_loss: (B,), mean cross-entropy of a question's answer tokens, its end included.
-        token_attention: a_t of eq. 1, float32 (B, T), or None where it was not asked for.
+        layer_attention: what each layer that attends adds to a_t, float32 (layers, B, T); None where it was not asked
+            for.
     """
 
     answer_loss: Tensor
-    token_attention: Tensor | None
+    layer_attention: Tensor | None = None
+
+    @property
+    def token_attention(self) -> Tensor | None:
+        """a_t of eq. 1, the mean over layers, float32 (B, T); layers are added in their order."""
+        if self.layer_attention is None:
+            return None
+        return sum(self.layer_attention, torch.zeros_like(self.layer_attention[0])) / len(self.layer_attention)
 
 
 class Reader(ABC, torch.nn.Module):

@@ -172,7 +172,7 @@ class DecoderOnlyReader(Reader):
             )
             with recorder:
                 logits = self.logits(encoded, answers + 1)
-            attention = recorder.token_attention()
+            attention = recorder.by_layer()
         else:
             logits = self.logits(encoded, answers + 1)
         return Output(answer_loss(logits[:, :-1], labels), attention)

@@ -100,7 +100,7 @@ class FusionInDecoderReader(Reader):
             )
             with recorder, exact_logits(self.model):
                 logits = self.model(**inputs).logits
-            attention = recorder.token_attention()
+            attention = recorder.by_layer()
         else:
             with exact_logits(self.model):
                 logits = self.model(**inputs).logits
