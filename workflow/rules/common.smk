@@ -14,7 +14,7 @@ sys.executable = shlex.quote(
 )  # Snakemake writes it into shell commands, and a clone's path may have a space
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(WORKFLOW), os.getenv("PYTHONPATH")])))
 
-from attention_distillation import files, records, settings
+from attention_distillation import files, provenance, records, settings
 from attention_distillation.data.origins import origins_of
 from attention_distillation.data.table import read_sources
 from attention_distillation.models import encoder_folder, weights
@@ -78,10 +78,12 @@ def run_files(name, trained=False, experiments=RUN.experiments):
     ]
 
 
+CELLS = {cell.name: cell for cell in SCALE.comparison.cells()} if SCALE.comparison else {}
+COMPARED = list(CELLS)
 CONTROLLED = [
     name
     for name, experiment in SCALE.experiments.items()
-    if name in RUN.experiments or (experiment.control and not SCALE.lacks(name))
+    if name in RUN.experiments or (experiment.control and name not in COMPARED and not SCALE.lacks(name))
 ]
 
 
@@ -286,4 +288,62 @@ def settings_of_run(wildcards):
         "prompt": plain(SCALE.prompt),
         "precision": SCALE.compute.precision_in_use,
         "origins": {origin: row for origin, row in runs.items() if origin != name},
+    }
+
+
+# ---------------------------------------------------------------- the comparison of signals
+
+
+KEPT_SIGNALS = [  # worlds that were compared before, with the runs of each
+    path for path in sorted(Path("results/cached/signals").glob("*.csv")) if path.stem != SCALE.name
+]
+
+
+def teacher_of(cell):
+    """The file name of a run's teacher; of a signal that needs no reader, that of the first."""
+    return cell.teacher if cell.teacher in SCALE.comparison.teachers else next(iter(SCALE.comparison.teachers))
+
+
+def teacher_folder(wildcards):
+    """The directory of a teacher's reader."""
+    name = SCALE.comparison.teachers[wildcards.teacher]
+    return model_folder(SCALE.origin(name, "reader"), "reader", wildcards.dataset, wildcards.seed)
+
+
+def compared_distillation():
+    """The choices that all compared runs have."""
+    return plain(SCALE.distillation_of(COMPARED[0])) | {"skip": "none"} if COMPARED else {}
+
+
+def indicator_files():
+    """What is measured of every teacher's signals."""
+    return [
+        f"{ROOT}/{dataset}/signals/{teacher}.seed{seed}.json"
+        for dataset in RUN.datasets
+        for teacher in (SCALE.comparison.teachers if SCALE.comparison else [])
+        for seed in RUN.seeds
+    ]
+
+
+def compared_runs():
+    """Of each dataset where its files are, and of each compared run what it is and where its files are."""
+    return {
+        dataset: {
+            "title": SCALE.datasets[dataset].title,
+            "passages": f"{ROOT}/corpus/{SCALE.datasets[dataset].corpus}/passages.arrow",
+            "test": f"{ROOT}/{dataset}/data/questions.test.jsonl",
+            "before": f"{ROOT}/{dataset}/retrieved/initial/retrieved.test.parquet",
+            "runs": [
+                {
+                    **cell._asdict(),
+                    "seed": seed,
+                    "config_hash": provenance.digest(SCALE.behind(name, dataset)),
+                    "indicators": f"{ROOT}/{dataset}/signals/{teacher_of(cell)}.seed{seed}.json",
+                    "retrieved": f"{ROOT}/{dataset}/{name}/seed{seed}/retrieved.test.parquet",
+                }
+                for name, cell in CELLS.items()
+                for seed in RUN.seeds
+            ],
+        }
+        for dataset in (RUN.datasets if COMPARED else [])
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -29,6 +29,9 @@ Signal = Literal[
     "attention", "attention_centred", "attention_calibrated", "attention_layers", "perplexity", "answer_match",
     "uniform", "random", "none",
 ]  # fmt: skip
+READERLESS = ("answer_match", "uniform", "random")
+"""Signals that are the same whoever reads."""
+NOBODY = "nobody"
 DEFAULT_TEMPLATE = "question: {question} title: {title} context: {text}"
 
 
@@ -366,6 +369,65 @@ class Experiment(Strict):
         return self
 
 
+class Cell(NamedTuple):
+    """One run of a comparison of signals."""
+
+    signal: str
+    teacher: str
+    rate: str
+    skip: str
+
+    @property
+    def name(self) -> str:
+        """Of its experiment."""
+        return "-".join(("signal", *self))
+
+
+class Comparison(Strict):
+    """Signals side by side: an experiment for each signal, teacher, rate and gate (target ``signals``).
+
+    Only the retriever learns. A signal that needs no reader has the one teacher ``nobody``.
+    """
+
+    signals: list[Signal] = Field(description="what the retriever learns from", min_length=1)
+    teachers: dict[str, str] = Field(description="whose attention: a name to 'initial' or an experiment", min_length=1)
+    rates: dict[str, Training] = Field(description="a name to how the retriever learns", min_length=1)
+    skip: list[Literal["none", "nothing_found", "low_gain"]] = Field(["none"], description="gates (distillation.skip)")
+    distillation: dict[str, str | float | bool] = Field(
+        default_factory=dict, description="keys of 'distillation' that all of them have"
+    )
+
+    @model_validator(mode="after")
+    def _no_hyphen(self) -> Comparison:
+        for name in (*self.teachers, *self.rates):
+            if not name.isidentifier() or name == NOBODY:
+                raise ValueError(f"'{name}': a teacher or rate is named by letters, digits and _, and not '{NOBODY}'")
+        return self
+
+    def cells(self) -> list[Cell]:
+        """Every run that is compared."""
+        return [
+            Cell(signal, teacher, rate, skip)
+            for signal in self.signals
+            for teacher in ([NOBODY] if signal in READERLESS else self.teachers)
+            for rate in self.rates
+            for skip in self.skip
+            if not (teacher == NOBODY and skip == "low_gain")  # that gate asks a reader
+        ]
+
+    def experiment(self, cell: Cell) -> Experiment:
+        """One of its runs as an experiment."""
+        return Experiment(
+            title=f"{cell.signal}, {cell.teacher}, {cell.rate} rate, skipping {cell.skip}",
+            control=True,
+            reader=self.teachers.get(cell.teacher, "initial"),
+            train=["retriever"],
+            signal=cell.signal,
+            distillation={**self.distillation, "skip": cell.skip},
+            training={"default": self.rates[cell.rate]},
+        )
+
+
 class Compute(Strict):
     """How the machine is used; no result depends on it beyond rounding."""
 
@@ -408,6 +470,14 @@ class Scale(Strict):
     analysis: Analysis = Analysis()
     compute: Compute = Compute()
     experiments: dict[str, Experiment]
+    comparison: Comparison | None = Field(None, description="signals to compare; null: none")
+
+    @model_validator(mode="after")
+    def _with_compared(self) -> Scale:
+        """Each run of the comparison is an experiment like any other."""
+        for cell in self.comparison.cells() if self.comparison else []:
+            self.experiments[cell.name] = self.comparison.experiment(cell)
+        return self
 
     @model_validator(mode="after")
     def _references(self) -> Scale:
