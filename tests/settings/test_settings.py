@@ -349,3 +349,31 @@ def test_experiments_whose_models_are_not_there_are_left_out():
     assert run.left_out == {"atlas": ["encoder_decoder"], "perplexity": ["encoder_decoder"]}
     with pytest.raises(InputError, match=r"experiment 'atlas' needs custom\.encoder_decoder: name a model"):
         load({"scale": "custom", "custom": own, "experiments": ["step1", "atlas"]})
+
+
+# ------------------------------------------------------------------ the comparison of signals
+
+
+def test_a_comparison_is_every_signal_teacher_rate_and_gate():
+    scale = load({"scale": "signals_11"}).scale
+    cells = scale.comparison.cells()
+    assert len(cells) == len(set(cells)) == (5 * 2 + 3) * 2 * 2
+    for cell in cells:
+        row = scale.experiments[cell.name]
+        assert row.train == ["retriever"] and row.signal == cell.signal
+        assert scale.distillation_of(cell.name).skip == cell.skip
+        assert scale.distillation_of(cell.name).tau_unit == "spread"
+        assert row.reader == {"untouched": "initial", "fine_tuned": "step1", "nobody": "initial"}[cell.teacher]
+    assert scale.corpora["nq"].world.seed == 11 and scale.models.retriever is None
+
+
+def test_a_gate_that_asks_a_reader_has_no_run_without_one():
+    over = {"comparison": {"skip": ["low_gain"]}}
+    cells = load({"scale": "signals_11", "overrides": over}).scale.comparison.cells()
+    assert {cell.teacher for cell in cells} == {"untouched", "fine_tuned"}
+
+
+@pytest.mark.parametrize("name", ["nobody", "fine-tuned"])
+def test_a_teacher_s_name_is_part_of_a_file_s(name):
+    said = fault({"scale": "signals_11", "overrides": {"comparison": {"teachers": {name: "initial"}}}})
+    assert name in said and "comparison" in said

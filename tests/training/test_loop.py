@@ -483,3 +483,46 @@ def test_what_the_trained_retriever_finds_is_what_it_finds_anew(material, tmp_pa
     asked = saved.question.embed(saved.question.tokenise(questions))
     assert (found == tiny.naive_search(corpus, asked, tiny.RETRIEVAL.k)[1]).mean() > 0.99
     assert (found != material.retrieved["test"]).any()
+
+
+# ------------------------------------------------------------------ signals and gates
+
+
+@pytest.mark.parametrize("signal", ["attention_layers", "perplexity", "answer_match", "uniform", "random"])
+@pytest.mark.parametrize("skip", ["none", "nothing_found", "low_gain"])
+def test_every_signal_trains_the_retriever_alone_under_every_gate(material, tmp_path, signal, skip):
+    choices = Distillation(tau_gold=0.5, tau_unit="spread", skip=skip, layers=1, measured_questions=6)
+    made = trainer(material, tmp_path, ["retriever"], signal, distillation=choices, steps=2, refresh_every=2)
+    before = weights(made)
+    log = made.run()
+    after = weights(made)
+    assert equal(before["reader"], after["reader"])
+    assert ("skipped" in log[-1]) == (skip != "none")
+    if skip != "none":
+        assert 0 <= log[-1]["skipped"] <= 1
+    taught = skip == "none" or log[-1]["skipped"] < 1
+    assert equal(before["retriever"], after["retriever"]) != taught
+
+
+def test_a_reader_that_no_signal_needs_is_not_run(material, tmp_path, monkeypatch):
+    made = trainer(material, tmp_path, ["retriever"], "answer_match", steps=2, refresh_every=2)
+    monkeypatch.setattr(made.reader.model, "forward", lambda **_: pytest.fail("the reader was run"))
+    made.run()
+
+
+def test_what_was_measured_goes_on_with_a_run_that_was_killed(material, tmp_path, monkeypatch):
+    choices = {
+        "distillation": Distillation(tau_gold=0.5, tau_unit="spread", layers=1, measured_questions=6),
+        "refresh_every": 4,
+        "save_seconds": 0,
+    }
+    whole = trainer(material, tmp_path / "whole", BOTH, "attention_layers", **choices)
+    whole_log = whole.run()
+    assert whole.progress.measured["layers"] and whole.progress.measured["spread"] not in (0.0, 1.0)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)  # between two refreshes
+        with pytest.raises(KeyboardInterrupt):
+            trainer(material, tmp_path / "killed", BOTH, "attention_layers", **choices).run()
+    resumed = trainer(material, tmp_path / "killed", BOTH, "attention_layers", **choices)
+    assert untimed(resumed.run()) == untimed(whole_log)
+    assert equal(masters(whole), masters(resumed))
