@@ -114,7 +114,8 @@ def test_the_paper_s_numbers_are_appendix_e_s():
         assert hours[experiment, dataset] == taken
     assert (scale.prompt.passage_max_tokens, scale.prompt.answer_max_tokens) == (128, 32)
     assert scale.training_of("step2", "nq").learning_rate == 5e-7 and scale.training_of("atlas", "nq").steps == 10000
-    assert (scale.retrieval.k, scale.analysis.instances, scale.distillation.tau_gold) == (5, 1000, 0.01)
+    assert (scale.retrieval.k, scale.analysis.instances, scale.distillation.tau_gold) == (5, 1000, 2.56)
+    assert scale.distillation_of("perplexity").tau_gold == 0.01
     assert scale.training_of("step1", "nq").refresh_every == 20000
     assert scale.training_of("step2", "nq").refresh_every == 3000
 

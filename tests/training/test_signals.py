@@ -102,7 +102,25 @@ def test_signals_and_token_distributions_are_the_words_of_the_settings():
     assert set(signals.SIGNALS) == words - {"none"}
     words = set(typing.get_args(Analysis.model_fields["token_distribution"].annotation))
     assert set(signals.TOKEN_DISTRIBUTIONS) == words
-    assert Distillation().tau_gold == 0.01 and Distillation().theta == 1.0  # Atlas's
+    assert Distillation().theta == 1.0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["t5", "falcon_alibi"])
+def test_the_default_temperature_is_atlas_s_gold_score_over_its_temperature_gold(name):
+    """Atlas, src/fid.py: a passage's sum over layers, heads' mean and answer tokens, over 256 · layers · answer tokens;
+    then over ``temperature_gold``, 0.01."""
+    given = replace(shown(models.reader(name)), distillation=Distillation())
+    layers = given.output.layer_attention
+    for number in range(2):
+        answers = int((given.encoded.labels[number] != -100).sum())
+        scores = []
+        for passage in range(3):
+            own = given.encoded.passage[number] == passage
+            whole = sum(layer[number][own].sum().item() * answers for layer in layers)  # ours is a mean over answers
+            scores.append(whole / (256 * len(layers) * answers) / 0.01)
+        found = signals.target("attention", given)[number]
+        assert found.tolist() == pytest.approx(softmax(scores), abs=1e-6)
 
 
 # ------------------------------------------------------------------ signals of a reader

@@ -186,7 +186,9 @@ class Retrieval(Strict):
 class Distillation(Strict):
     """The choices of the method that an experiment may change (the controls do)."""
 
-    tau_gold: Positive = Field(0.01, description="temperature of the target distribution [Atlas: 0.01]")
+    tau_gold: Positive = Field(
+        2.56, description="temperature of the target distribution [Atlas, of attention: 2.56; of perplexity: 0.01]"
+    )
     tau_unit: Literal["score", "spread"] = Field(
         "score",
         description="what τ_gold counts in: the signal's own scores, or their spread on training questions",
