@@ -133,8 +133,8 @@ def predictive_power(runs: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         for name in INDICATORS:
             here = part[part[name].notna()]
             row = {"dataset": dataset, "rate": rate, "skip": skip, "indicator": name, "pairs": len(here)}
-            row["worlds"], row["spearman"] = here["world"].nunique(), _spearman(here[name], here["over_uniform"])
-            row["low"], row["high"] = _bootstrap(here, name, seed)
+            row["worlds"] = here["world"].nunique()
+            row["spearman"], row["low"], row["high"] = _correlation(here, name, seed)
             row["threshold"] = _threshold(others, name)
             said, true = here[name] > row["threshold"], here["over_uniform"] > 0
             row["wrong"] = int((said != true).sum()) if np.isfinite(row["threshold"]) else np.nan
@@ -143,25 +143,35 @@ def predictive_power(runs: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _spearman(x, y) -> float:
-    if len(x) < 3 or len(set(x)) < 2 or len(set(y)) < 2:
-        return np.nan
-    return float(stats.spearmanr(x, y).statistic)
+def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Spearman's ρ of each row of two arrays (draws, n); NaN where either is constant."""
+    x, y = (stats.rankdata(values, axis=1) for values in (x, y))
+    x, y = (values - values.mean(1, keepdims=True) for values in (x, y))
+    size = np.sqrt((x**2).sum(1) * (y**2).sum(1))
+    return np.divide((x * y).sum(1), size, out=np.full(len(x), np.nan), where=size > 0)
 
 
-def _bootstrap(part: pd.DataFrame, name: str, seed: int) -> tuple[float, float]:
-    generator, worlds = np.random.default_rng(seed), [group for _, group in part.groupby("world")]
-    if not worlds:
-        return np.nan, np.nan
-    drawn = []
-    for _ in range(DRAWS):
-        chosen = [worlds[number] for number in generator.integers(len(worlds), size=len(worlds))]
-        values = np.concatenate(
-            [w[[name, "over_uniform"]].to_numpy()[generator.integers(len(w), size=len(w))] for w in chosen]
-        )
-        drawn.append(_spearman(values[:, 0], values[:, 1]))
-    drawn = [value for value in drawn if not np.isnan(value)]
-    return tuple(np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])) if drawn else (np.nan, np.nan)
+def _correlation(part: pd.DataFrame, name: str, seed: int) -> tuple[float, float, float]:
+    """Spearman's ρ of an indicator with the gain over the uniform target's, and the interval's two ends."""
+    if part.empty:
+        return np.nan, np.nan, np.nan
+    values = part[[name, "over_uniform"]].to_numpy(dtype=np.float64)
+    codes, worlds = pd.factorize(part["world"])
+    members = [np.flatnonzero(codes == number) for number in range(len(worlds))]
+    generator, each = np.random.default_rng(seed), -(-len(part) // len(worlds))
+    chosen = generator.integers(len(worlds), size=(DRAWS, len(worlds)))
+    sizes = np.array([len(rows) for rows in members])[chosen]
+    places = (generator.random((DRAWS, len(worlds), each)) * sizes[..., None]).astype(int)
+    table = np.full((len(worlds), max(map(len, members))), -1)
+    for number, rows in enumerate(members):
+        table[number, : len(rows)] = rows
+    drawn = values[table[chosen[..., None], places].reshape(DRAWS, -1)]
+    replicates = _spearman(drawn[..., 0], drawn[..., 1])
+    replicates = replicates[~np.isnan(replicates)]
+    own = float(_spearman(values[None, :, 0], values[None, :, 1])[0])
+    if np.isnan(own) or not len(replicates):
+        return own, np.nan, np.nan
+    return own, *np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
 
 
 def _threshold(part: pd.DataFrame, name: str) -> float:
