@@ -95,11 +95,15 @@ def test_published_intervals():
 # ------------------------------------------------------------------ planted
 
 
+SEEDS = (0, 1, 2)
+"""As if the planted numbers were means over three."""
+
+
 def judged(made, **choices):
     units, _, measures = made
     rows = [tables.as_rows(measures), tables.difference_rows(measures, claims.pairs())]
     counts = tables.unit_count_rows(units, PERCENTILES)
-    return judging.judge(pd.concat([*rows, counts]), synthetic.labels(**choices))
+    return judging.judge(pd.concat([*rows, counts]), synthetic.labels(**{"seeds": SEEDS, **choices}))
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +200,7 @@ def test_a_claim_about_a_reader_that_answers_nothing_is_not_measurable(tmp_path)
 
 def test_without_differences_the_rows_own_intervals_serve(planted):
     rows = tables.as_rows(planted[2])
-    claim = by_id(judging.judge(rows, synthetic.labels(("nq",))))["C1"]
+    claim = by_id(judging.judge(rows, synthetic.labels(("nq",), SEEDS)))["C1"]
     paired = by_id(judged(planted, datasets=("nq",)))["C1"]
     assert claim["verdict"] == "holds"
     wide, narrow = (np.mean([entry["high"] - entry["low"] for entry in c["ci"]]) for c in (claim, paired))
@@ -205,7 +209,7 @@ def test_without_differences_the_rows_own_intervals_serve(planted):
 
 def test_without_any_interval_the_sign_decides_and_it_is_said(planted):
     rows = tables.as_rows(planted[2]).assign(ci_low=np.nan, ci_high=np.nan, std=np.nan)
-    claim = by_id(judging.judge(rows, synthetic.labels(("nq",))))["C1"]
+    claim = by_id(judging.judge(rows, synthetic.labels(("nq",), SEEDS)))["C1"]
     assert claim["verdict"] == "holds" and "no interval can be had" in claim["evidence"][1]
 
 
@@ -239,7 +243,36 @@ def test_quantifiers(verdicts):
     for quantifier, needed in (("all", 3), ("any", 1), ("most", 2)):
         undecided = "not_measurable" if "not_measurable" in verdicts else "cannot_tell"
         expected = "holds" if holds >= needed else "fails" if 3 - fails < needed else undecided
-        assert judging._quantified(quantifier, verdicts) == expected
+        assert judging._quantified(quantifier, verdicts, [0.0] * 3) == expected
+
+
+def test_one_of_many_that_holds_by_a_hair_is_not_enough():
+    """By chance one of forty does; by all that are needed there is nothing to correct."""
+    verdicts = ["holds"] + ["cannot_tell"] * 39
+    assert judging._quantified("any", verdicts, [0.02] + [0.5] * 39) == "cannot_tell"
+    assert judging._quantified("any", verdicts, [0.0005] + [0.5] * 39) == "holds"
+    assert judging._quantified("all", ["holds"] * 3, [0.02] * 3) == "holds"
+    assert judging._quantified("most", ["holds"] * 3 + ["cannot_tell"], [0.02] * 3 + [0.5]) == "cannot_tell"
+    assert judging._quantified("most", ["holds"] * 3 + ["cannot_tell"], [0.01] * 3 + [0.5]) == "holds"
+
+
+def test_from_one_seed_nothing_is_said_of_a_trained_run(planted):
+    one = by_id(judged(planted, datasets=("nq",), seeds=(0,)))
+    assert {claim["verdict"] for claim in one.values()} == {"cannot_tell"}
+    assert any(line.endswith("cannot tell, from one seed.") for line in one["C1"]["evidence"])
+    verdicts = {entry["claimed"]: entry["verdict"] for entry in one["C5"]["ci"]}
+    untrained = [verdict for claimed, verdict in verdicts.items() if "Checkpoint < 0.3" in claimed]
+    assert untrained == ["holds", "holds"]  # nothing was trained: another seed gives the same numbers
+    assert not any("Checkpoint > 0.3" in claimed for claimed in verdicts)
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+@given(difference=st.floats(-2, 2), half=st.floats(0.01, 2))
+def test_a_p_value_is_below_its_level_exactly_where_the_interval_is_above_zero(seeds, difference, half):
+    numbers = judging._Numbers(tables.as_rows({}).assign(ci_low=[]), "nq", {}, seeds)
+    p = numbers._p(difference, difference - half, difference + half)
+    assert (p < 0.025) == (difference - half > 0) or abs(difference - half) < 1e-9
+    assert 0 <= p <= 1
 
 
 def test_pairs_are_later_minus_earlier():

@@ -10,9 +10,12 @@ In each dataset:
    case is *cannot_tell*, and so is a comparison whose rows are absent.
 3. A comparison is *not_measurable* where it rests on Spearman's correlation over too few tokens, or on a fine-tuned
    reader that answers next to nothing (module ``measurable``).
-4. A part holds where ``all``, ``any`` or ``most`` (more than half) of its comparisons hold. It fails where that is no
-   longer possible. Else it is *not_measurable* where one of its comparisons is, and *cannot_tell* where none is.
-5. A claim holds in a dataset where all its parts do. It holds where it holds in every dataset, and fails where it fails
+4. A part holds where ``all`` of its comparisons hold. Where ``any`` or ``most`` (more than half) are enough, some of
+   many would hold by chance: their p-values are put together (:func:`statistics.p_of_many`), and the part holds where
+   the result is below 0.025. It fails where it can no longer hold. Else it is *not_measurable* where one of its
+   comparisons is, and *cannot_tell* where none is.
+5. From one seed no comparison of a trained run is more than *cannot_tell*: another training run may turn out otherwise.
+6. A claim holds in a dataset where all its parts do. It holds where it holds in every dataset, and fails where it fails
    in one. A dataset without a number for any of its comparisons is named and does not count.
 """
 
@@ -25,10 +28,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from ..analysis import statistics
 from .claims import CLAIMS, HIT_RATE, INITIAL, PUPILS, Claim, Comparison, Mean, Part, compare, indicator
-from .labels import TABLE_OF_TARGET, Quantity, measure
+from .labels import BASELINE, TABLE_OF_TARGET, Quantity, measure
 from .measurable import FEWEST_NEAR, short_units, silent_readers
 
 INSTANCES = 1000  # the paper's sample behind Tables 3 and 4
@@ -53,6 +57,8 @@ class Judged:
     low: float = np.nan
     high: float = np.nan
     reason: str = ""  # why it is not measurable
+    p: float = np.nan  # one-sided, against what is claimed
+    one_seed: bool = False
 
     @property
     def absent(self) -> bool:
@@ -66,7 +72,7 @@ class Judged:
 
     def sentence(self, dataset: str) -> str:
         numbers = self.numbers if self.absent else f"found {self.numbers} ({self.interval})"
-        reason = f" at this scale, {self.reason}" if self.reason else ""
+        reason = f" at this scale, {self.reason}" if self.reason else ", from one seed" if self.one_seed else ""
         return f"{dataset}, {self.claimed}: {numbers}: {plain(self.verdict)}{reason}."
 
 
@@ -88,8 +94,8 @@ class _Side(NamedTuple):
 class _Numbers:
     """The numbers of one dataset, and the verdicts on comparisons of them."""
 
-    def __init__(self, rows: pd.DataFrame, dataset: str, titles: dict[str, str]):
-        self.titles = titles
+    def __init__(self, rows: pd.DataFrame, dataset: str, titles: dict[str, str], seeds: int):
+        self.titles, self.seeds = titles, seeds
         self.short = {key[1:] for key in short_units(rows) if key[0] == dataset}
         self.silent = {key[1]: em for key, em in silent_readers(rows).items() if key[0] == dataset}
         self.rows = {
@@ -167,13 +173,27 @@ class _Numbers:
         interval = _interval_words(*shown, quantity.digits, "" if limit else "+")
         reasons = [self._not_measurable(side.experiment, quantity, fine_tuned) for side in (left, right)]
         reason = next(filter(None, reasons), "")
-        verdict = "not_measurable" if reason else _verdict(difference, low, high, sign)
-        return Judged(claimed, verdict, numbers, interval, difference, low, high, reason)
+        one_seed = self.seeds == 1 and not {left.experiment, right.experiment} <= {BASELINE, ""}
+        verdict = "cannot_tell" if one_seed else _verdict(difference, low, high, sign)
+        verdict = "not_measurable" if reason else verdict
+        p = self._p(difference, low, high)
+        return Judged(claimed, verdict, numbers, interval, difference, low, high, reason, p, one_seed)
+
+    def _p(self, difference: float, low: float, high: float) -> float:
+        """One-sided p-value against "0 or less" that a 95 % interval stands for, by Student's t over the seeds.
+
+        Below 0.025 exactly where the interval is above 0. Without an interval the sign decides.
+        """
+        half = (difference - low) if difference > 0 else (high - difference)
+        if np.isnan(half) or half <= 0:
+            return 0.0 if difference > 0 else 1.0
+        freedom = self.seeds - 1 if self.seeds > 1 else np.inf
+        return float(stats.t.sf(difference / half * stats.t.ppf((1 + statistics.LEVEL) / 2, freedom), freedom))
 
     def judge_all(self, part: Part, fine_tuned: Sequence[str] = ()) -> tuple[str, list[Judged]]:
         """The verdict on a part, and on each of its comparisons."""
         judged = [self.judge(comparison, fine_tuned) for comparison in part.comparisons]
-        return _quantified(part.quantifier, [each.verdict for each in judged]), judged
+        return _quantified(part.quantifier, [each.verdict for each in judged], [each.p for each in judged]), judged
 
 
 def _interval_words(low: float, high: float, digits: int, sign: str) -> str:
@@ -191,12 +211,16 @@ def _verdict(difference: float, low: float, high: float, sign: str) -> str:
     return "holds" if (difference >= 0 if sign == "≥" else low > 0) else "cannot_tell"
 
 
-def _quantified(quantifier: str, verdicts: Sequence[str]) -> str:
+def _quantified(quantifier: str, verdicts: Sequence[str], p_values: Sequence[float] = ()) -> str:
+    """The verdict on several; ``p_values`` of each are looked at where not all of them must hold."""
     holds, fails, total = verdicts.count("holds"), verdicts.count("fails"), len(verdicts)
-    enough = {"all": holds == total, "any": holds > 0, "most": 2 * holds > total}[quantifier]
-    lost = {"all": fails > 0, "any": fails == total, "most": 2 * fails >= total}[quantifier]
+    needed = {"all": total, "any": 1, "most": total // 2 + 1}[quantifier]
+    counted = (
+        [p if verdict == "holds" else 1.0 for p, verdict in zip(p_values, verdicts, strict=True)] if p_values else []
+    )
+    enough = holds >= needed and (needed == total or statistics.p_of_many(counted, needed) < (1 - statistics.LEVEL) / 2)
     undecided = "not_measurable" if "not_measurable" in verdicts else "cannot_tell"
-    return "holds" if enough else "fails" if lost else undecided
+    return "holds" if enough else "fails" if total - fails < needed else undecided
 
 
 # ------------------------------------------------------------------ claims and indicators
@@ -216,7 +240,9 @@ def judge(rows: pd.DataFrame, labels: dict) -> dict:
         ``indicators``: for each experiment and dataset what both indicators say and whether HR@5 rose;
         ``against``: a sentence for each number that contradicts the paper's words, clearly or not.
     """
-    numbers = {dataset: _Numbers(rows, dataset, labels["experiments"]) for dataset in labels["datasets"]}
+    numbers = {
+        dataset: _Numbers(rows, dataset, labels["experiments"], len(labels["seeds"])) for dataset in labels["datasets"]
+    }
     judged = [_judge_claim(claim, numbers, labels["datasets"]) for claim in CLAIMS]
     return {
         "claims": [claim for claim, _ in judged],
