@@ -121,6 +121,30 @@ def test_experiments_that_were_not_run_are_told_so(finished):
     assert verdicts["C3"] == verdicts["C7"] == "not_measurable"  # in a few steps no reader learns to answer
 
 
+def test_signals_are_compared_beside_a_uniform_and_a_random_target(copy):
+    few = {"learning_rate": 1e-3, "steps": 2, "warmup_steps": 1, "batch_size": 4, "refresh_every": 2}
+    comparison = {
+        "signals": ["attention_layers", "uniform", "random"], "teachers": {"untouched": "initial"},
+        "rates": {"high": few}, "skip": ["none", "nothing_found"],
+        "distillation": {"tau_gold": 0.5, "tau_unit": "spread", "layers": 1, "measured_questions": 8},
+    }  # fmt: skip
+    changes = {**SMALL, "comparison": comparison}
+    config = [*SMOKE[:-1], f"overrides={json.dumps(changes)}"]
+    snakemake(copy, "--quiet=rules", "signals", config=config)
+    home = copy / "results" / "smoke"
+    with open(home / "analysis" / "signals.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6 and {row["world"] for row in rows} == {"smoke"} and {row["n"] for row in rows} == {"30"}
+    page = (home / "tables" / "signals.md").read_text("utf-8")
+    assert page.count("| one world cannot tell |") == 6 and "not paper-scale numbers" in page
+    assert (home / "tables" / "predictive_power.md").exists()
+
+
+def test_a_scale_without_a_comparison_is_refused_in_one_line(finished):
+    said = snakemake(finished, "--dry-run", "signals", fails=True)
+    assert "the scale 'smoke' compares no signals" in said
+
+
 # ------------------------------------------------------------------ what is made again, and what is not
 
 

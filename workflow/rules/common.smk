@@ -315,12 +315,17 @@ def compared_distillation():
     return plain(SCALE.distillation_of(COMPARED[0])) | {"skip": "none"} if COMPARED else {}
 
 
-def indicator_files():
+def indicator_files(wildcards):
     """What is measured of every teacher's signals."""
+    if not SCALE.comparison:
+        raise WorkflowError(
+            f"the scale '{SCALE.name}' compares no signals: give it 'comparison' (overrides, docs/method.md), or take "
+            "one that has it: --config scale=signals_11"
+        )
     return [
         f"{ROOT}/{dataset}/signals/{teacher}.seed{seed}.json"
         for dataset in RUN.datasets
-        for teacher in (SCALE.comparison.teachers if SCALE.comparison else [])
+        for teacher in SCALE.comparison.teachers
         for seed in RUN.seeds
     ]
 

@@ -39,7 +39,7 @@ rule collect_signals:
         before=[f"{ROOT}/{name}/retrieved/initial/retrieved.test.parquet" for name in RUN.datasets],
         test=[f"{ROOT}/{name}/data/questions.test.jsonl" for name in RUN.datasets],
         after=run_files("retrieved.test.parquet", experiments=COMPARED),
-        indicators=indicator_files(),
+        indicators=indicator_files,
     output:
         runs=f"{ROOT}/analysis/signals.csv",
     log:
@@ -50,7 +50,7 @@ rule collect_signals:
         "../../envs/cpu.yaml"
     params:
         world=SCALE.name,
-        datasets=compared_runs(),
+        datasets=lambda wildcards: compared_runs(),
         code=code("collect_signals"),
     script:
         "../scripts/collect_signals.py"
