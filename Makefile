@@ -33,7 +33,7 @@ demo: own-results .venv/.ready ## the paper in miniature: tables, figures, claim
 
 tables: .venv-tables/.ready ## tables, figures and claims again from results/cached, without torch
 	.venv-tables/bin/python workflow/scripts/use_cached.py
-	.venv-tables/bin/snakemake --cores 1 tables figures claims --config "seeds=$$(cat results/miniature/.seeds)"
+	.venv-tables/bin/snakemake --cores 1 tables figures claims signals --config "seeds=$$(cat results/miniature/.seeds)"
 
 cached: ## keep the artifacts of results/miniature for 'make tables'
 	rm -rf results/cached/miniature && mkdir -p results/cached/miniature

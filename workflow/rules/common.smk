@@ -294,9 +294,15 @@ def settings_of_run(wildcards):
 # ---------------------------------------------------------------- the comparison of signals
 
 
-KEPT_SIGNALS = [  # worlds that were compared before, with the runs of each
-    path for path in sorted(Path("results/cached/signals").glob("*.csv")) if path.stem != SCALE.name
-]
+def compared_worlds(wildcards):
+    """The runs of this scale's comparison, where it has one, and those of other worlds that were kept."""
+    kept = [path for path in sorted(Path("results/cached/signals").glob("*.csv")) if path.stem != SCALE.name]
+    if not kept and not COMPARED:
+        raise WorkflowError(
+            f"the scale '{SCALE.name}' compares no signals: give it 'comparison' (overrides, docs/method.md), or take "
+            "one that has it: --config scale=signals_11"
+        )
+    return [*([f"{ROOT}/analysis/signals.csv"] if COMPARED else []), *map(str, kept)]
 
 
 def teacher_of(cell):
@@ -317,15 +323,10 @@ def compared_distillation():
 
 def indicator_files(wildcards):
     """What is measured of every teacher's signals."""
-    if not SCALE.comparison:
-        raise WorkflowError(
-            f"the scale '{SCALE.name}' compares no signals: give it 'comparison' (overrides, docs/method.md), or take "
-            "one that has it: --config scale=signals_11"
-        )
     return [
         f"{ROOT}/{dataset}/signals/{teacher}.seed{seed}.json"
         for dataset in RUN.datasets
-        for teacher in SCALE.comparison.teachers
+        for teacher in (SCALE.comparison.teachers if COMPARED else [])
         for seed in RUN.seeds
     ]
 

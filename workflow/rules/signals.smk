@@ -59,8 +59,7 @@ rule collect_signals:
 rule tabulate_signals:
     """Signals, rates and gates beside a uniform and a random target, over this world and those that were kept."""
     input:
-        rules.collect_signals.output,
-        KEPT_SIGNALS,
+        compared_worlds,
     output:
         gains=report(f"{TABLES}/signals.csv", caption="../report/signals.rst", category="Signals"),
         gains_page=f"{TABLES}/signals.md",
