@@ -24,12 +24,12 @@ def shown_batches(
     reader: Reader, material: Material, distillation: Distillation, questions: int, batch_size: int, seed: int
 ) -> list[Shown]:
     """Training questions with the passages that the initial retriever finds, read once, with attention recorded."""
-    train, found = material.questions["train"], material.retrieved["train"]
+    train, retrieved = material.questions["train"], material.retrieved["train"]
     count = min(questions, len(train))
     chosen = rng_of(seed, 8).permutation(len(train))[:count]
     batches = []
     for rows in tqdm([chosen[at : at + batch_size] for at in range(0, count, batch_size)], unit="batch", mininterval=5):
-        passages = in_prompt_order(found[rows], distillation.passage_order, rng_of(seed, 9))
+        passages = in_prompt_order(retrieved[rows], distillation.passage_order, rng_of(seed, 9))
         asked, texts = [train[row] for row in rows], material.texts(passages)
         answers = [target_answer(question, seed) for question in asked]
         encoded = reader.encode([question.question for question in asked], texts, answers).to(reader.device)

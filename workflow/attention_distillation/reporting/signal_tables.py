@@ -257,10 +257,10 @@ def power_page(table: pd.DataFrame, counts: dict[str, int], runs: pd.DataFrame) 
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in table.to_dict("records"):
-        wrong = "–" if np.isnan(row["wrong"]) else f"{row['wrong']:.0f}"
+        rule = ("–", "–") if np.isnan(row["wrong"]) else (f"{row['threshold']:.3f}", f"{row['wrong']:.0f}")
         lines.append(
             f"| {row['dataset']} | {row['rate']} | {row['skip']} | {INDICATORS[row['indicator']]} | {row['pairs']} | "
-            f"{_signed(row['spearman'], row['low'], row['high'])} | {row['threshold']:.3f} | {wrong} | "
+            f"{_signed(row['spearman'], row['low'], row['high'])} | {' | '.join(rule)} | "
             f"{row['wrong_always']} |"
         )
     return "\n".join([*lines, "", _footer(runs)])

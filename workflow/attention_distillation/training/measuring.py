@@ -32,8 +32,8 @@ def measure(signal: str, batches: Sequence[Shown]) -> Measured:
         rates = pick_rates(scores - places[:, None], torch.cat([shown.bears for shown in batches]))
         best = rates.argsort(descending=True, stable=True)[:wanted].sort().values
         measured = Measured(places.tolist(), best.tolist())
-    found = torch.cat([signals.SIGNALS[signal](replace(shown, measured=measured)) for shown in batches]).float()
-    spread = found.std(-1, correction=0)
+    scores = torch.cat([signals.SIGNALS[signal](replace(shown, measured=measured)) for shown in batches]).float()
+    spread = scores.std(-1, correction=0)
     spread = float(spread[spread.isfinite()].mean()) if spread.isfinite().any() else 0.0
     return replace(measured, spread=spread or 1.0)  # of no spread (uniform, answer match) any unit gives the same
 
