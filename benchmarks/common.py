@@ -47,14 +47,15 @@ def set_threads(threads: int) -> None:
 # ------------------------------------------------------------------ time
 
 
-def alternate(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Processor seconds of each side in each round; before it one call of each, and the order turns every round.
+def alternate(sides: dict[str, Callable[[], object]], rounds: int, *, warm: bool = True) -> dict[str, list[float]]:
+    """Processor seconds of each side in each round; the order turns every round.
 
     Args:
         sides: what to call, by name.
         rounds: how often each is timed.
+        warm: call each once before.
     """
-    for run in sides.values():
+    for run in sides.values() if warm else ():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
