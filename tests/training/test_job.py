@@ -13,9 +13,11 @@ import models
 import numpy as np
 import pytest
 import tiny
+import torch
 from filelock import FileLock
 from pydantic import ValidationError
 from replica_runs import RETRIEVAL
+from safetensors.torch import load_file
 
 from attention_distillation import records
 from attention_distillation.data import miniature
@@ -125,6 +127,38 @@ def test_a_job_is_the_same_after_json(inputs, tmp_path):
 def test_a_job_that_says_what_nobody_knows_is_refused(inputs, tmp_path, changed):
     with pytest.raises(ValidationError):
         job(inputs, tmp_path, **changed)
+
+
+# ------------------------------------------------------------------ large readers
+
+
+def test_a_reader_trained_by_lora_is_left_as_a_plain_directory_and_its_job_may_be_killed(inputs, tmp_path, steps):
+    runs = {}
+    for name, stop in (("whole", None), ("killed", 3)):
+        made = job(inputs, tmp_path / name, train_adapter={"r": 2}, save_seconds=0)
+        if stop:
+            steps.stop = stop
+            with pytest.raises(KeyboardInterrupt):
+                train_on(0, made, 1)
+        train_on(0, made, 1)
+        runs[name] = tmp_path / name / "checkpoint" / "reader"
+    weights = [load_file(runs[name] / "model.safetensors") for name in ("whole", "killed")]
+    start = load_file(inputs / "reader" / "model.safetensors")
+    assert weights[0].keys() == weights[1].keys() == start.keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in start)
+    assert {name for name in start if not torch.equal(weights[0][name], start[name])}
+    assert job(inputs, tmp_path).identity()["settings"] != made.identity()["settings"]
+
+
+def test_a_reader_in_few_bits_teaches(inputs, tmp_path):
+    models.reader("llama_grouped").save(tmp_path / "reader")
+    logs = []
+    for bits in (None, 4):
+        made = job(inputs, tmp_path / str(bits), train=["retriever"], reader_bits=bits)
+        made = made.model_copy(update={"inputs": made.inputs.model_copy(update={"reader": tmp_path / "reader"})})
+        train_on(0, made, 1)
+        logs.append(rows(tmp_path / str(bits))[-1]["retriever_loss"])
+    assert logs[0] != logs[1] and 0.5 < logs[1] / logs[0] < 2  # what its attention is: tests/models/readers
 
 
 # ------------------------------------------------------------------ what a state belongs to

@@ -12,6 +12,7 @@ from attention_distillation.files import InputError
 from attention_distillation.models.readers import KINDS
 from attention_distillation.models.readers.checks import check_reader
 from attention_distillation.models.readers.loading import require_quantisable
+from attention_distillation.models.weights import placed
 
 
 def load(folder, kind: str, bits: int | None):
@@ -33,7 +34,7 @@ def rounded(layer) -> torch.Tensor:
 @pytest.mark.parametrize("bits", [4, 8])
 def test_it_reads_and_is_recorded_as_one_with_the_weights_that_its_bits_stand_for(kind, bits, tmp_path):
     models.reader(kind).save(tmp_path)
-    whole, few = load(tmp_path, kind, None), load(tmp_path, kind, bits)
+    whole, few = load(tmp_path, kind, None), placed(load(tmp_path, kind, bits), "float32")
     plain, layers = dict(whole.model.named_modules()), {}
     for name, module in few.model.named_modules():
         if type(module).__name__ in ("Linear4bit", "Linear8bitLt"):
