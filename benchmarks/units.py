@@ -40,14 +40,13 @@ paper has measured too (*Spearman as measured*)."""
 
 VERDICT = """\
 - **One passage and the largest similarity, this pipeline's first reading, does not fit.** Its nearest sets are so small
-  that chance alone spreads ρ more widely than most published rows. It is still the miniature's: the committed
-  `units.parquet` was made with it, and the dumps behind it are not kept.
+  that chance alone spreads ρ more widely than most published rows.
 - **By D two readings fit about equally well**: the nearest tokens of each target token, pooled, in one passage; and all
   passages of a question together. The published answer rows have half the variance of the question rows. Only
   `passage, each` can give that, with answers of four tokens and question nouns of two: then all four spreads fit. Two
   tokens are few for TriviaQA's questions where proper nouns count.
-- **`passage, each` fits the spreads of an untouched reader best**, and is what the scales `paper` and
-  `custom_checkpoints` choose. The case rests on spreads of other models' tokens; the paper's own code would close it.
+- **`passage, each` fits the spreads of an untouched reader best**, and is the default of
+  `analysis`. The case rests on spreads of other models' tokens; the paper's own code would close it.
 - **No division of attention fits.** Shares of a question's sum are impossible. Shares of a passage are nearest: half of
   the published means, and impossible in some rows. Over the unit's largest, means are too high. As it is, attention has
   a scale of its own in every model. A softmax over tokens would be flat, and a division by the mean would put every row

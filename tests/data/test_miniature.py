@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -161,6 +162,41 @@ def test_every_passage_has_tokens_enough_for_a_rank_correlation(told):
         assert own + template + len(tokenizer(fact.question)["input_ids"]) <= limit  # nothing of it is cut
     near = np.arange(41) >= np.percentile(np.arange(41), 95)
     assert near.sum() == 3
+
+
+# ------------------------------------------------------------------ longer passages
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_longer_passages_tell_of_entities_that_nobody_asks_about(variant):
+    world = World(variant=variant, people=30, train=80, dev=20, test=30, asides=3, other_facts=4)
+    told = miniature.facts(world)
+    names, values = {fact.title for fact in told}, {fact.value for fact in told}
+    frames = [relation.text.format(n="\0", v="\1") for relation in miniature.RELATIONS[variant]]
+    others = []
+    for fact in told:
+        sentences = [f"{sentence} ." for sentence in fact.text.removesuffix(" .").split(" . ")]
+        assert len(sentences) == 1 + 3 + 4 and sentences.count(f"{fact.statement} {fact.value} .") == 1
+        facts = [sentence for sentence in sentences if sentence not in miniature.ASIDES[variant]]
+        others += [sentence for sentence in facts if fact.title not in sentence]
+    assert len(others) == len(set(others)) == 4 * len(told)
+    for sentence in others:
+        (name, value) = next(
+            (sentence.removeprefix(head).split(middle)[0], sentence.split(middle)[1].removesuffix(end))
+            for head, middle, end in (re.split("[\0\1]", frame) for frame in frames)
+            if sentence.startswith(head) and middle in sentence
+        )
+        assert name not in names and value not in values and len(value.split()) == 3
+        assert set(sentence.split()) <= set(miniature.words())
+    assert [question.question for question in miniature.questions(world)["test"]]
+
+
+def test_asides_and_other_facts_that_cannot_be():
+    with pytest.raises(InputError, match="world.asides: 9 in world nq, which has 6"):
+        miniature.facts(WORLDS["nq"].model_copy(update={"asides": 9}))
+    every = len(miniature.FIRST_NAMES) * len(miniature.LAST_NAMES)
+    with pytest.raises(InputError, match="world.other_facts: every name"):
+        miniature.facts(WORLDS["nq"].model_copy(update={"people": every, "other_facts": 1}))
 
 
 # ------------------------------------------------------------------ what is pretrained on

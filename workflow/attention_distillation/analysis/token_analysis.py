@@ -21,7 +21,7 @@ from . import PERCENTILES, TARGETS
 
 READINGS = {
     "unit": ("passage", "question"),
-    "similarity": ("max", "mean", "each"),
+    "similarity": ("each", "max", "mean"),
     "attention": ("share", "passage_share", "largest", "raw"),
 }
 """The words of a :class:`Reading`, the default first."""
@@ -150,7 +150,7 @@ class Reading:
     """How section 3.2 is read where it leaves a choice; the words are those of :class:`settings.Analysis`."""
 
     unit: str = "passage"
-    similarity: str = "max"
+    similarity: str = "each"
     attention: str = "share"
 
 

@@ -5,13 +5,14 @@ shares each of its two names with others, so that a name alone finds neither the
 names the relation by words that its passage does not use. An answer is three words of one pool, so that other
 passages hold parts of it and its later words can only be copied. Around its fact a passage has sentences that any
 passage might have. So it has about 45 tokens and the nearest 5 % of them are three: fewer have no rank correlation.
+Longer passages have more such sentences (``asides``) and facts of entities that no question asks for (``other_facts``).
 
 Evaluation worlds are made once, from their seed; :func:`fresh_facts` draws new ones without end, for pretraining.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,13 +77,17 @@ def _name(variant: str, first: int, last: int) -> str:
     return f"the {ADJECTIVES[first]} {NOUNS[last]}"
 
 
-def _fact(rng: np.random.Generator, variant: str, relation: Relation, name: str, value: str, asides: int = 2) -> Fact:
-    """The fact among asides: before, between or after them."""
+def _fact(
+    rng: np.random.Generator, variant: str, relation: Relation, name: str, value: str, asides: int = 2,
+    others: Sequence[str] = (),
+) -> Fact:  # fmt: skip
+    """The fact among asides and other facts' sentences: before, between or after them."""
     statement, paraphrase = (
         sentence.format(n=name, v="\0").split("\0")[0].strip() for sentence in (relation.text, relation.paraphrase)
     )
     sentences = [ASIDES[variant][place] for place in rng.choice(len(ASIDES[variant]), asides, replace=False)]
-    sentences.insert(rng.integers(asides + 1), relation.text.format(n=name, v=value))
+    for sentence in (*others, relation.text.format(n=name, v=value)):
+        sentences.insert(rng.integers(len(sentences) + 1), sentence)
     return Fact(name, " ".join(sentences), statement, paraphrase, value, relation.question.format(n=name))
 
 
@@ -95,20 +100,60 @@ def _values(rng: np.random.Generator, count: int) -> list[str]:
 
 
 def _names(rng: np.random.Generator, variant: str, count: int) -> list[str]:
+    every = _all_names(variant)
+    if count > len(every):
+        raise InputError(f"world.people: {count} in world {variant}, and there are {len(every)} names.")
+    return [every[pair] for pair in rng.choice(len(every), count, replace=False)]
+
+
+def _all_names(variant: str) -> list[str]:
     firsts, lasts = (FIRST_NAMES, LAST_NAMES) if variant == "nq" else (ADJECTIVES, NOUNS)
-    if count > len(firsts) * len(lasts):
-        raise InputError(f"world.people: {count} in world {variant}, and there are {len(firsts) * len(lasts)} names.")
-    pairs = rng.choice(len(firsts) * len(lasts), count, replace=False)
-    return [_name(variant, pair // len(lasts), pair % len(lasts)) for pair in pairs]
+    return [_name(variant, first, last) for first in range(len(firsts)) for last in range(len(lasts))]
 
 
 def facts(world: World) -> list[Fact]:
-    """All the facts of an evaluation world, entity by entity."""
+    """All the facts of an evaluation world, entity by entity.
+
+    Raises:
+        InputError: there are not so many names or asides.
+    """
+    if world.asides > len(ASIDES[world.variant]):
+        raise InputError(
+            f"world.asides: {world.asides} in world {world.variant}, which has {len(ASIDES[world.variant])}."
+        )
     rng = np.random.default_rng([world.seed, 7])
     relations = RELATIONS[world.variant]
     names = _names(rng, world.variant, world.people)
-    values = iter(_values(rng, len(names) * len(relations)))
-    return [_fact(rng, world.variant, relation, name, next(values)) for name in names for relation in relations]
+    values = _values(rng, len(names) * len(relations))
+    others = _other_facts(world, names, values)
+    told = [(name, relation) for name in names for relation in relations]
+    return [
+        _fact(rng, world.variant, relation, name, value, world.asides, sentences)
+        for (name, relation), value, sentences in zip(told, values, others, strict=True)
+    ]
+
+
+def _other_facts(world: World, names: list[str], values: list[str]) -> list[list[str]]:
+    """For each fact of the world as many sentences on entities that the world has no passage and no question about.
+
+    They share each part of their names with the world's entities, and no value with them.
+    """
+    count = len(values) * world.other_facts
+    if not count:
+        return [[] for _ in values]
+    rng = np.random.default_rng([world.seed, 10])
+    relations, known = RELATIONS[world.variant], set(values)
+    strangers = sorted(set(_all_names(world.variant)) - set(names))
+    if not strangers:
+        raise InputError(
+            f"world.other_facts: every name of world {world.variant} has its passages; lower world.people."
+        )
+    unasked = [value for value in _values(rng, count + len(known)) if value not in known][:count]
+    sentences = [
+        relations[rng.integers(len(relations))].text.format(n=strangers[rng.integers(len(strangers))], v=value)
+        for value in unasked
+    ]
+    return [sentences[start : start + world.other_facts] for start in range(0, count, world.other_facts)]
 
 
 def passages(world: World) -> Iterator[Passage]:

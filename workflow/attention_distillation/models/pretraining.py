@@ -24,13 +24,13 @@ from .retriever import Retriever
 
 CURRICULUM = {
     "reader": ((0.0, 2, False), (0.25, 3, False), (0.5, 5, False), (0.8, 4, True)),
-    "encoder_decoder": ((0.0, 1, False), (0.3, 2, False), (0.6, 3, False), (0.85, 3, True)),
+    "encoder_decoder": ((0.0, 1, False), (0.45, 3, False)),
 }
 """From which share of the steps on: how many passages a sequence holds, and whether they are told at full length.
 From one passage T5 learns in 400 steps to copy; from two it had not begun to after 1,600."""
 COPY_WEIGHT, OTHER_WEIGHT = 1.0, 0.05
 HEADED = 0.2
-"""Share of the decoder-only reader's sequences that ask far from where they are answered: see :func:`reader_loss`."""
+"""Share of the readers' sequences that ask far from where they are answered: see :func:`_task`."""
 CROP_TOKENS = 128
 """The most that the retriever reads of a crop while it learns."""
 END, PAD, UNKNOWN = "</s>", "<pad>", "<unk>"
@@ -214,21 +214,30 @@ def _weighted(logits: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor) -> 
     return (losses * weight).sum() / weight.sum()
 
 
+def _task(tokenizer, told: list[Fact], rng: np.random.Generator) -> tuple[str, list[int], list[float]]:
+    """What comes before every passage, what is to be told of them, and the weights of its tokens.
+
+    Before a share of the sequences (``HEADED``) stands one fact's statement, cut off before its value, and that value
+    is all that is to be told. Before the others stands nothing, and all statements are to be told again.
+    """
+    headed = rng.random() < HEADED
+    topic = told[rng.integers(len(told))]
+    if headed:
+        return f"{topic.paraphrase} ", *_value(tokenizer, topic)
+    return "", *_statements(tokenizer, told, rng)
+
+
 def reader_loss(model, tokenizer, batch: list[list[Fact]], rng: np.random.Generator) -> torch.Tensor:
     """Language modelling of passages and, after them, their statements in another order.
 
-    In a share of the sequences (``HEADED``) every passage comes under the same heading, one fact's statement cut off
-    before its value, and that value ends the sequence. The heading stands about as far from the value as a question
-    from its answer; that ``question:`` and ``answer:`` mean the same is left for fine-tuning to learn.
+    In headed sequences the heading stands about as far from the value as a question from its answer; that ``question:``
+    and ``answer:`` mean the same is left for fine-tuning to learn.
     """
     sequences, weights = [], []
     for told in batch:
-        headed = rng.random() < HEADED
-        topic = told[rng.integers(len(told))]
-        heading = f"{topic.paraphrase} " if headed else ""
+        heading, statements, weight = _task(tokenizer, told, rng)
         ids = _ids(tokenizer, [f"{heading}title: {fact.title} context: {fact.text}\n" for fact in told])
         passages = [token for piece in ids for token in piece]
-        statements, weight = _value(tokenizer, topic) if headed else _statements(tokenizer, told, rng)
         sequences.append(passages + statements)
         weights.append([OTHER_WEIGHT] * len(passages) + weight)
     ids, weight = _padded(sequences, tokenizer.pad_token_id), _padded(weights, 0.0)
@@ -237,12 +246,22 @@ def reader_loss(model, tokenizer, batch: list[list[Fact]], rng: np.random.Genera
 
 
 def encoder_decoder_loss(model, tokenizer, batch: list[list[Fact]], rng: np.random.Generator) -> torch.Tensor:
-    """The same task split in two: the encoder reads the passages, the decoder tells their statements again."""
-    inputs = ["".join(f"title: {fact.title} context: {fact.text}\n" for fact in told) for told in batch]
-    labels = [_statements(tokenizer, told, rng)[0] for told in batch]
+    """The same task as fusion-in-decoder reads it: each passage encoded by itself, the decoder tells of all.
+
+    All tokens weigh alike: with values alone in the loss T5 did not begin to copy (docs/log.md).
+    """
+    inputs, labels = [], []
+    for told in batch:
+        heading, statements, _ = _task(tokenizer, told, rng)
+        inputs += [f"{heading}title: {fact.title} context: {fact.text}\n" for fact in told]
+        labels.append([*statements, tokenizer.eos_token_id])
     rows = plain_text(tokenizer)(inputs)["input_ids"]
     ids, mask = _padded(rows, tokenizer.pad_token_id), _padded([[1] * len(row) for row in rows], 0)
-    return model(input_ids=ids, attention_mask=mask, labels=_padded(labels, -100), use_cache=False).loss
+    states = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+    return model(
+        encoder_outputs=(states.view(len(batch), -1, states.shape[-1]),), attention_mask=mask.view(len(batch), -1),
+        labels=_padded(labels, -100), use_cache=False,
+    ).loss  # fmt: skip
 
 
 def retriever_loss(
@@ -272,6 +291,19 @@ def fold_temperature(model, theta: float) -> None:
 LOSSES: dict[str, Callable] = {"reader": reader_loss, "encoder_decoder": encoder_decoder_loss}
 
 
+def _optimiser(kind: str, model, rate: float) -> torch.optim.Optimizer:
+    """Adam; of T5 Adafactor, which it was made with: a step is a share of a weight matrix's own size.
+
+    T5's weights begin at sizes from 0.02 (queries) to 1 (embeddings). Adam moves all of them by one rate, which is too
+    large for the first and too small for the last: it needs five times the steps to copy from one passage.
+    """
+    if kind != "encoder_decoder":
+        return torch.optim.Adam(model.parameters(), lr=rate)
+    from transformers.optimization import Adafactor
+
+    return Adafactor(model.parameters(), lr=rate, scale_parameter=True, relative_step=False)
+
+
 def pretrain(kind: str, source, texts: Iterator[str] | None, shape: Pretraining, folder: str | Path) -> list[dict]:
     """Make a tokenizer and a model of ``kind``, train it, write both to ``folder``; returns the log.
 
@@ -288,7 +320,7 @@ def pretrain(kind: str, source, texts: Iterator[str] | None, shape: Pretraining,
         retriever.passage.max_tokens = CROP_TOKENS
     model = (retriever or model).train()
     steps = shape.steps[kind]
-    optimizer = torch.optim.Adam(model.parameters(), lr=shape.learning_rate[kind])
+    optimizer = _optimiser(kind, model, shape.learning_rate[kind])
     warmup = min(100, steps // 10 + 1)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, max(0.0, 1 - step / steps) + 0.02)

@@ -62,6 +62,8 @@ class World(Strict):
     train: Count = Field(720, description="training questions")
     dev: Count = Field(100, description="validation questions")
     test: Count = Field(500, description="test questions")
+    asides: Natural = Field(2, description="sentences around a passage's fact that any passage might have")
+    other_facts: Natural = Field(0, description="sentences around it on entities that no question asks for")
     seed: Natural = Field(1, description="seed of the world; readers are pretrained on other seeds")
 
 
@@ -105,7 +107,9 @@ class Pretraining(Strict):
     vocabulary: Count = Field(8000, description="size of the tokenizer trained on a user's corpus; worlds have theirs")
     steps: dict[ModelKind, Count]
     batch_size: dict[ModelKind, Count]
-    learning_rate: dict[ModelKind, Positive]
+    learning_rate: dict[ModelKind, Positive] = Field(
+        description="of Adam; encoder_decoder: of Adafactor, a share of each weight matrix's own size"
+    )
     theta: Positive = Field(
         1.0, description="retriever: temperature of its contrastive loss, beside √d; then folded into its weights"
     )
@@ -262,8 +266,8 @@ class Analysis(Strict):
     unit: Literal["passage", "question"] = Field(
         "passage", description="what tokens are ranked in: one retrieved passage, or a question's passages together"
     )
-    similarity: Literal["max", "mean", "each"] = Field(
-        "max", description="over the target's tokens; each: the nearest tokens of every one of them, pooled"
+    similarity: Literal["each", "max", "mean"] = Field(
+        "each", description="over the target's tokens; each: the nearest tokens of every one of them, pooled"
     )
     attention: Literal["share", "passage_share", "largest", "raw"] = Field(
         "share",
