@@ -148,20 +148,31 @@ def test_a_world_that_cannot_be(change, said):
         miniature.questions(WORLDS["nq"].model_copy(update=change))
 
 
-def test_every_passage_has_tokens_enough_for_a_rank_correlation(told):
-    """The nearest 5 % of 41 tokens, those at or above the 95th percentile, are three at least."""
+@pytest.mark.parametrize(("scale", "tokens", "near"), [("miniature", 41, 3), ("miniature_long", 141, 8)])
+def test_every_passage_has_tokens_enough_for_a_rank_correlation(scale, tokens, near):
+    """The nearest 5 % of 41 tokens, those at or above the 95th percentile, are three at least, of 141 eight."""
     from transformers import AutoTokenizer
 
+    assert (np.arange(tokens) >= np.percentile(np.arange(tokens), 95)).sum() == near
     folder = Path(__file__).parents[2] / "workflow" / "pretrained" / "miniature" / "reader"
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    limit = load({"scale": "miniature"}).scale.prompt.passage_max_tokens
     template = len(tokenizer("question: title: context: \n")["input_ids"])
-    for fact in told:
-        own = len(tokenizer(f"{fact.title} {fact.text}")["input_ids"])
-        assert own >= 41, fact.text
-        assert own + template + len(tokenizer(fact.question)["input_ids"]) <= limit  # nothing of it is cut
-    near = np.arange(41) >= np.percentile(np.arange(41), 95)
-    assert near.sum() == 3
+    chosen = load({"scale": scale}).scale
+    for corpus in chosen.corpora.values():
+        for fact in miniature.facts(corpus.world):
+            own = len(tokenizer(f"{fact.title} {fact.text}")["input_ids"])
+            assert own >= tokens, fact.text
+            asked = len(tokenizer(fact.question)["input_ids"])
+            assert own + template + asked <= chosen.prompt.passage_max_tokens  # nothing of it is cut
+            assert own + 2 <= chosen.retrieval.passage_max_tokens  # between [CLS] and [SEP]
+
+
+def test_the_scale_of_long_passages_has_the_miniature_s_questions_and_decoder_only_readers():
+    long, short = load({"scale": "miniature_long"}), load({"scale": "miniature"})
+    assert long.experiments == ["checkpoint", "off_the_shelf", "step1", "step2"]
+    for name, corpus in long.scale.corpora.items():
+        asked = miniature.questions(corpus.world)["test"]
+        assert asked == miniature.questions(short.scale.corpora[name].world)["test"]
 
 
 # ------------------------------------------------------------------ longer passages
