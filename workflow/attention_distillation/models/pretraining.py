@@ -295,7 +295,7 @@ def _optimiser(kind: str, model, rate: float) -> torch.optim.Optimizer:
     """Adam; of T5 Adafactor, which it was made with: a step is a share of a weight matrix's own size.
 
     T5's weights begin at sizes from 0.02 (queries) to 1 (embeddings). Adam moves all of them by one rate, which is too
-    large for the first and too small for the last: it needs five times the steps to copy from one passage.
+    large for the first and too small for the last, and it copies from one passage much later (docs/log.md).
     """
     if kind != "encoder_decoder":
         return torch.optim.Adam(model.parameters(), lr=rate)
