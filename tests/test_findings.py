@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attention_distillation.reporting import tables
+from attention_distillation.reporting import signal_tables, tables
 
 ROOT = Path(__file__).parents[1]
 CACHED = [ROOT / "results" / "cached" / part for part in ("miniature", "controls")]
@@ -99,3 +99,58 @@ def test_the_intervals_of_step2_against_step1(tmp_path):
             for row in [rows.loc[dataset, name]]
         ]
         assert f"{title} {', '.join(told)}" in TEXT
+
+
+# ------------------------------------------------------------------ the comparison of signals
+
+
+@pytest.fixture(scope="module")
+def signal_runs():
+    return signal_tables.read_runs(sorted((ROOT / "results" / "cached" / "signals").glob("*.csv")))
+
+
+def signed(mean: float, low: float, high: float) -> str:
+    return f"{mean:+.3f} ({low:.3f} to {high:.3f})".replace("-", "−")
+
+
+def test_the_table_of_signals(signal_runs):
+    for (signal, teacher), part in signal_runs.groupby(["signal", "teacher"]):
+        row = f"| `{signal}`" + ("" if teacher == "nobody" else f", {teacher.replace('_', '-')} reader")
+        for rate in ("low", "high"):
+            for skip in ("none", "nothing_found"):
+                values = part[(part["rate"] == rate) & (part["skip"] == skip)]["after"]
+                spread = f"{values.min():.3f} to {values.max():.3f}; " if len(values) > 1 else ""
+                row += f" | {values.mean():.3f} ({spread}{len(values)})"
+        assert row + " |" in TEXT
+
+
+def test_the_gains_of_signals(signal_runs):
+    gains = signal_tables.gains(signal_runs).set_index(["signal", "teacher", "rate", "skip"])
+    said = {
+        ("perplexity", "untouched", "high"): ("gain", "over_uniform"),
+        ("perplexity", "fine_tuned", "high"): ("gain", "over_uniform"),
+        ("answer_match", "nobody", "high"): ("gain",),
+        ("uniform", "nobody", "high"): ("gain",),
+        ("random", "nobody", "high"): ("gain",),
+        ("attention", "untouched", "high"): ("gain",),
+        ("attention_centred", "fine_tuned", "high"): ("gain", "over_uniform"),
+        ("attention", "fine_tuned", "low"): ("gain", "over_uniform"),
+    }
+    for key, names in said.items():
+        row = gains.loc[(*key, "nothing_found")]
+        for name in names:
+            assert signed(row[name], row[f"{name}_low"], row[f"{name}_high"]) in TEXT, (key, name)
+    low = gains.loc[(slice(None), slice(None), "low", "nothing_found"), :]
+    low = low[(low["worlds"] > 1) & (low.index.get_level_values("signal") != "uniform")]
+    assert len(low) and (low["over_uniform_low"] < 0).all() and (low["over_uniform_high"] > 0).all()
+
+
+def test_what_orders_the_gains(signal_runs):
+    power = signal_tables.predictive_power(signal_runs).set_index(["rate", "skip", "indicator"])
+    words = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    row = power.loc["high", "nothing_found", "mass"]
+    ends = f"{row['spearman']:.3f} ({row['low']:.3f} to {row['high']:.3f}; {row['pairs']} runs"
+    assert ends in TEXT and ends in words
+    for indicator in ("picks", "entropy"):
+        row = power.loc["high", "nothing_found", indicator]
+        assert f"{row['spearman']:.3f} ({row['low']:.3f} to {row['high']:.3f})".replace("-", "−") in TEXT
