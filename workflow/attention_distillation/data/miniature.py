@@ -126,10 +126,10 @@ def facts(world: World) -> list[Fact]:
     names = _names(rng, world.variant, world.people)
     values = _values(rng, len(names) * len(relations))
     others = _other_facts(world, names, values)
-    told = [(name, relation) for name in names for relation in relations]
+    asked = [(name, relation) for name in names for relation in relations]
     return [
         _fact(rng, world.variant, relation, name, value, world.asides, sentences)
-        for (name, relation), value, sentences in zip(told, values, others, strict=True)
+        for (name, relation), value, sentences in zip(asked, values, others, strict=True)
     ]
 
 

@@ -26,7 +26,7 @@ CURRICULUM = {
     "reader": ((0.0, 2, False), (0.25, 3, False), (0.5, 5, False), (0.8, 4, True)),
     "encoder_decoder": ((0.0, 1, False), (0.45, 3, False)),
 }
-"""From which share of the steps on: how many passages a sequence holds, and whether they are told at full length.
+"""From which share of the steps on: how many passages a sequence holds, and whether at full length.
 From one passage T5 learns in 400 steps to copy; from two it had not begun to after 1,600."""
 COPY_WEIGHT, OTHER_WEIGHT = 1.0, 0.05
 HEADED = 0.2
@@ -183,15 +183,15 @@ def _ids(tokenizer, texts: Sequence[str]) -> list[list[int]]:
     return plain_text(tokenizer)(list(texts), add_special_tokens=False)["input_ids"]
 
 
-def _statements(tokenizer, told: list[Fact], rng: np.random.Generator) -> tuple[list[int], list[float]]:
-    """The facts told again in another order, half of them in other words; tokens and their weights in the loss.
+def _statements(tokenizer, facts: list[Fact], rng: np.random.Generator) -> tuple[list[int], list[float]]:
+    """The facts stated again in another order, half of them in other words; tokens and their weights in the loss.
 
     Values weigh most.
     """
     sequence: list[int] = []
     weight: list[float] = []
-    for place in rng.permutation(len(told)):
-        fact = told[place]
+    for place in rng.permutation(len(facts)):
+        fact = facts[place]
         statement = _ids(tokenizer, [fact.paraphrase if rng.random() < 0.5 else fact.statement])[0]
         value, value_weight = _value(tokenizer, fact)
         sequence += statement + value
@@ -214,17 +214,17 @@ def _weighted(logits: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor) -> 
     return (losses * weight).sum() / weight.sum()
 
 
-def _task(tokenizer, told: list[Fact], rng: np.random.Generator) -> tuple[str, list[int], list[float]]:
-    """What comes before every passage, what is to be told of them, and the weights of its tokens.
+def _task(tokenizer, facts: list[Fact], rng: np.random.Generator) -> tuple[str, list[int], list[float]]:
+    """What comes before every passage, what is to be stated of them, and the weights of its tokens.
 
     Before a share of the sequences (``HEADED``) stands one fact's statement, cut off before its value, and that value
-    is all that is to be told. Before the others stands nothing, and all statements are to be told again.
+    is all that is to be stated. Before the others stands nothing, and all statements are to be made again.
     """
     headed = rng.random() < HEADED
-    topic = told[rng.integers(len(told))]
+    topic = facts[rng.integers(len(facts))]
     if headed:
         return f"{topic.paraphrase} ", *_value(tokenizer, topic)
-    return "", *_statements(tokenizer, told, rng)
+    return "", *_statements(tokenizer, facts, rng)
 
 
 def reader_loss(model, tokenizer, batch: list[list[Fact]], rng: np.random.Generator) -> torch.Tensor:
@@ -234,9 +234,9 @@ def reader_loss(model, tokenizer, batch: list[list[Fact]], rng: np.random.Genera
     and ``answer:`` mean the same is left for fine-tuning to learn.
     """
     sequences, weights = [], []
-    for told in batch:
-        heading, statements, weight = _task(tokenizer, told, rng)
-        ids = _ids(tokenizer, [f"{heading}title: {fact.title} context: {fact.text}\n" for fact in told])
+    for facts in batch:
+        heading, statements, weight = _task(tokenizer, facts, rng)
+        ids = _ids(tokenizer, [f"{heading}title: {fact.title} context: {fact.text}\n" for fact in facts])
         passages = [token for piece in ids for token in piece]
         sequences.append(passages + statements)
         weights.append([OTHER_WEIGHT] * len(passages) + weight)
@@ -251,9 +251,9 @@ def encoder_decoder_loss(model, tokenizer, batch: list[list[Fact]], rng: np.rand
     All tokens weigh alike: with values alone in the loss T5 did not begin to copy (docs/log.md).
     """
     inputs, labels = [], []
-    for told in batch:
-        heading, statements, _ = _task(tokenizer, told, rng)
-        inputs += [f"{heading}title: {fact.title} context: {fact.text}\n" for fact in told]
+    for facts in batch:
+        heading, statements, _ = _task(tokenizer, facts, rng)
+        inputs += [f"{heading}title: {fact.title} context: {fact.text}\n" for fact in facts]
         labels.append([*statements, tokenizer.eos_token_id])
     rows = plain_text(tokenizer)(inputs)["input_ids"]
     ids, mask = _padded(rows, tokenizer.pad_token_id), _padded([[1] * len(row) for row in rows], 0)
