@@ -91,8 +91,9 @@ def test_clipping_costs_a_pass_over_the_gradient_and_on_several_gpus_the_room_fo
     plans = []
     for clip, gpus in ((None, 1), (1.0, 1), (None, 2), (1.0, 2)):
         both = {"training": dict.fromkeys(("nq", "triviaqa"), {"batch_size": 2, "clip_norm": clip})}
-        trained = [name for name, row in planner().scale.experiments.items() if row.train]
-        plans.append(planner(overrides={"experiments": dict.fromkeys(trained, both), "compute": {"gpus": gpus}}))
+        trained = [name for name, row in settings.read_scale("paper")["experiments"].items() if row.get("train")]
+        over = {"experiments": dict.fromkeys(trained, both), "comparison": None, "compute": {"gpus": gpus}}
+        plans.append(planner(overrides=over))
     reader = plans[0].shape["reader"].parameters
     free, clipped = (plan.step_seconds("step1", "nq") for plan in plans[:2])
     assert clipped - free == pytest.approx(18 * reader / 3e12)
