@@ -118,7 +118,8 @@ def test_experiments_that_were_not_run_are_told_so(finished):
     claims = json.loads((finished / "results" / "smoke" / "claims" / "claims.json").read_text("utf-8"))
     verdicts = {claim["id"]: claim["verdict"] for claim in claims["claims"]}
     assert verdicts["C1"] == verdicts["C2"] == verdicts["C6"] == "cannot_tell"
-    assert verdicts["C3"] == verdicts["C7"] == "not_measurable"  # in a few steps no reader learns to answer
+    assert verdicts["C3"] == "not_measurable"  # in a few steps no decoder-only reader learns to answer
+    assert verdicts["C7"] == "cannot_tell"  # T5 copies before it is trained, but one seed tells nothing
 
 
 def test_signals_are_compared_beside_a_uniform_and_a_random_target(copy):
