@@ -50,11 +50,6 @@ def library_signal(eager):
     return signal
 
 
-def hit_rate(material: context.Material, found: Path) -> float:
-    """HR@k of what a file says was found for the test questions."""
-    return material.hit_rate("test", records.read_retrieved(found, len(material.corpus)))
-
-
 def main() -> None:
     """Train the three retrievers of each seed and tell how their HR@k changed."""
     parser = common.arguments(__doc__.split("\n\n")[0])
@@ -75,7 +70,7 @@ def main() -> None:
         TokenisedCorpus(corpus / "tokens.npy", corpus / "offsets.npy"),
         index.open_shards([corpus / f"index/initial/shard-{n}.npy" for n in range(scale.retrieval.shards)]),
     )
-    before = hit_rate(material, home / "retrieved/initial/retrieved.test.parquet")
+    before = material.hit_rate_of("test", home / "retrieved/initial/retrieved.test.parquet")
     rows = []
     for seed in options.seeds:
         checkpoint = str(home / "step1" / f"seed{seed}" / "checkpoint" / "reader")
@@ -95,7 +90,7 @@ def main() -> None:
                 )  # fmt: skip
                 trainer.run()
                 trainer.retrieve("test", Path(folder) / "retrieved.parquet")
-                row[title] = hit_rate(material, Path(folder) / "retrieved.parquet")
+                row[title] = material.hit_rate_of("test", Path(folder) / "retrieved.parquet")
         rows.append(row)
     notes = [f"HR@{scale.retrieval.k} of {len(material.questions['test'])} test questions, scale {scale.name}"]
     for title in TARGETS:

@@ -96,7 +96,7 @@ def test_pages_say_worlds_runs_and_scale(runs):
     assert "Worlds: w0, w1, w2" in page and "24 runs, 100 test questions" in page and "not paper-scale" in page
     assert page.count("\n| attention |") == 2 and "nan" not in page
     power = signal_tables.predictive_power(runs)
-    page = signal_tables.power_page(power, signal_tables.verdicts(runs), runs)
+    page = signal_tables.power_page(power, runs)
     assert "nan [" not in page and page.count("\n| NQ |") == len(signal_tables.INDICATORS)
 
 

@@ -321,10 +321,15 @@ def compared_distillation():
     return plain(SCALE.distillation_of(COMPARED[0])) | {"skip": "none"} if COMPARED else {}
 
 
+def indicator_file(dataset, teacher, seed):
+    """What is measured of one teacher's signals."""
+    return f"{ROOT}/{dataset}/signals/{teacher}.seed{seed}.json"
+
+
 def indicator_files(wildcards):
-    """What is measured of every teacher's signals."""
+    """The same of every teacher."""
     return [
-        f"{ROOT}/{dataset}/signals/{teacher}.seed{seed}.json"
+        indicator_file(dataset, teacher, seed)
         for dataset in RUN.datasets
         for teacher in (SCALE.comparison.teachers if COMPARED else [])
         for seed in RUN.seeds
@@ -344,7 +349,7 @@ def compared_runs():
                     **cell._asdict(),
                     "seed": seed,
                     "config_hash": provenance.digest(SCALE.behind(name, dataset)),
-                    "indicators": f"{ROOT}/{dataset}/signals/{teacher_of(cell)}.seed{seed}.json",
+                    "indicators": indicator_file(dataset, teacher_of(cell), seed),
                     "retrieved": f"{ROOT}/{dataset}/{name}/seed{seed}/retrieved.test.parquet",
                 }
                 for name, cell in CELLS.items()

@@ -24,6 +24,7 @@ rule measure_signals:
         questions=300,
         distillation=compared_distillation(),
         prompt=plain(SCALE.prompt),
+        bits=SCALE.models.reader_bits,
         batch_size=lambda wildcards, threads: SCALE.compute.batch_size,
         precision=SCALE.compute.precision_in_use,
         contents=lambda wildcards: contents_of(teacher_folder(wildcards)),

@@ -14,7 +14,7 @@ from attention_distillation.training import context
 runtime.torch_threads(snakemake)
 params, given = snakemake.params, snakemake.input
 material = context.open_material(given.passages, {"train": given.train}, {"train": given.retrieved})
-reader = KINDS["decoder_only"].load(runtime.part_of(given.reader, "reader"), **params.prompt)
+reader = KINDS["decoder_only"].load(runtime.part_of(given.reader, "reader"), bits=params.bits, **params.prompt)
 reader = weights.placed(reader, params.precision).eval()
 batches = indicators.shown_batches(
     reader,

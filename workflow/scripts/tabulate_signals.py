@@ -4,12 +4,12 @@ from attention_distillation.jobs import runtime
 
 runtime.start(snakemake)
 
-from attention_distillation.reporting import signal_tables
+from attention_distillation.reporting import signal_tables, typesetting
 
 output = snakemake.output
 runs = signal_tables.read_runs(snakemake.input)
 gains, power = signal_tables.gains(runs), signal_tables.predictive_power(runs)
 for frame, csv in ((gains, output.gains), (power, output.power)):
     signal_tables.write_runs(csv, frame)
-signal_tables.write_page(output.gains_page, signal_tables.gains_page(gains, runs))
-signal_tables.write_page(output.power_page, signal_tables.power_page(power, signal_tables.verdicts(runs), runs))
+typesetting.write_text(output.gains_page, signal_tables.gains_page(gains, runs))
+typesetting.write_text(output.power_page, signal_tables.power_page(power, runs))

@@ -15,9 +15,6 @@ from ..training import measuring, signals
 from ..training.context import Material, in_prompt_order, rng_of, target_answer
 from ..training.signals import Shown
 
-INDICATORS = ("picks", "mass", "entropy", "noise")
-"""Those that a signal has of its own; ``chance`` and ``nothing_found`` are of the passages."""
-
 
 @torch.no_grad()
 def shown_batches(
@@ -54,7 +51,7 @@ def indicators(signal: str, batches: Sequence[Shown]) -> dict[str, float]:
     judged = [replace(shown, measured=measured) for shown in batches[half:] or batches]
     bears = torch.cat([shown.bears for shown in judged])
     scores = torch.cat([signals.SIGNALS[signal](shown) for shown in judged])
-    target = torch.cat([signals.target(signal, shown) for shown in judged])
+    target = signals.distribution(scores, judged[0].tau)
     tells, nothing = bears.any(1) & ~bears.all(1), ~bears.any(1)
     entropy = torch.special.entr(target).sum(1) / math.log(bears.shape[1])
     share = bears.float().mean(1)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ..analysis import statistics
 from ..files import InputError, replacing
 
 CELL = ["signal", "teacher", "rate", "skip"]
@@ -29,7 +30,7 @@ INDICATORS = {
 }
 """What is measured of a signal on training questions before anything learns from it."""
 BASELINES = ("uniform", "random")
-LEVEL, DRAWS = 0.95, 2000
+DRAWS = 2000
 
 
 def write_runs(path: str | Path, rows: Iterable[dict] | pd.DataFrame) -> None:
@@ -71,7 +72,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     values = np.asarray(values, dtype=np.float64)
     if len(values) < 2:
         return np.nan, np.nan
-    half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    half = stats.t.ppf((1 + statistics.LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
 
@@ -82,10 +83,7 @@ def gains(runs: pd.DataFrame) -> pd.DataFrame:
     """
     paired = runs
     for baseline in BASELINES:
-        own = runs[runs["signal"] == baseline][["world", "dataset", "rate", "skip", "seed", "gain"]]
-        paired = paired.merge(own.rename(columns={"gain": baseline}), on=["world", "dataset", "rate", "skip", "seed"],
-                              how="left")  # fmt: skip
-        paired[f"over_{baseline}"] = paired["gain"] - paired[baseline]
+        paired = _with_gain_over(baseline, paired)
     rows = []
     for key, part in paired.groupby(["dataset", *CELL], sort=False):
         row = dict(zip(["dataset", *CELL], key, strict=True))
@@ -97,6 +95,14 @@ def gains(runs: pd.DataFrame) -> pd.DataFrame:
             row[f"{name}_low"], row[f"{name}_high"] = interval(worlds[name])
         rows.append({**row, "verdict": _verdict(row)})
     return pd.DataFrame(rows)
+
+
+def _with_gain_over(baseline: str, runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs with ``over_<baseline>``: their gain less the baseline's in the same world, rate, gate and seed."""
+    same = ["world", "dataset", "rate", "skip", "seed"]
+    own = runs[runs["signal"] == baseline].set_index(same)["gain"].rename(baseline)
+    paired = runs.join(own, on=same)
+    return paired.assign(**{f"over_{baseline}": paired["gain"] - paired[baseline]})
 
 
 def _verdict(row: dict) -> str:
@@ -114,11 +120,8 @@ def _verdict(row: dict) -> str:
 
 def _pairs(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs of signals that rest on a reader or on answers, with their gain over the uniform target's."""
-    own = runs[runs["signal"] == "uniform"][["world", "dataset", "rate", "skip", "seed", "gain"]]
-    paired = runs[runs["signal"] != "uniform"].merge(
-        own.rename(columns={"gain": "uniform"}), on=["world", "dataset", "rate", "skip", "seed"]
-    )
-    return paired.assign(over_uniform=paired["gain"] - paired["uniform"])
+    paired = _with_gain_over("uniform", runs)
+    return paired[(paired["signal"] != "uniform") & paired["over_uniform"].notna()]
 
 
 def predictive_power(runs: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -171,7 +174,7 @@ def _correlation(part: pd.DataFrame, name: str, seed: int) -> tuple[float, float
     own = float(_spearman(values[None, :, 0], values[None, :, 1])[0])
     if np.isnan(own) or not len(replicates):
         return own, np.nan, np.nan
-    return own, *np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return own, *np.quantile(replicates, [(1 - statistics.LEVEL) / 2, (1 + statistics.LEVEL) / 2])
 
 
 def _threshold(part: pd.DataFrame, name: str) -> float:
@@ -186,12 +189,6 @@ def _threshold(part: pd.DataFrame, name: str) -> float:
 
 
 # ------------------------------------------------------------------ pages
-
-
-def write_page(path: str | Path, text: str) -> None:
-    """Write a page whole or not at all."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
 
 
 def _signed(value: float, low: float | None = None, high: float | None = None) -> str:
@@ -238,17 +235,12 @@ def gains_page(table: pd.DataFrame, runs: pd.DataFrame) -> str:
     return "\n".join([*lines, _footer(runs)])
 
 
-def verdicts(runs: pd.DataFrame) -> dict[str, int]:
-    """How many pairs of run and world gained more than the uniform target, and how many there are."""
-    pairs = _pairs(runs)
-    return {"above": int((pairs["over_uniform"] > 0).sum()), "pairs": len(pairs)}
-
-
-def power_page(table: pd.DataFrame, counts: dict[str, int], runs: pd.DataFrame) -> str:
+def power_page(table: pd.DataFrame, runs: pd.DataFrame) -> str:
     """The table of predictive power in Markdown."""
+    over = _pairs(runs)["over_uniform"]
     lines = ["# What tells beforehand", ""]
     lines += [
-        f"Of {counts['pairs']} runs {counts['above']} gained more than the uniform target of their world, rate and "
+        f"Of {len(over)} runs {(over > 0).sum()} gained more than the uniform target of their world, rate and "
         "gate. Spearman's ρ: over runs, of the indicator with that difference; its interval is a bootstrap over worlds "
         "and runs. Rule: the run gains more than the uniform target where the indicator is above a threshold chosen on "
         "the other dataset. *Constant*: the errors of always giving the better of the two answers.",

@@ -32,6 +32,7 @@ Signal = Literal[
 READERLESS = ("answer_match", "uniform", "random")
 """Signals that are the same whoever reads."""
 NOBODY = "nobody"
+Skip = Literal["none", "nothing_found", "low_gain"]
 DEFAULT_TEMPLATE = "question: {question} title: {title} context: {text}"
 
 
@@ -197,7 +198,7 @@ class Distillation(Strict):
         "score",
         description="what τ_gold counts in: the signal's own scores, or their spread on training questions",
     )
-    skip: Literal["none", "nothing_found", "low_gain"] = Field(
+    skip: Skip = Field(
         "none",
         description="questions that teach nothing: no passage found bears an answer; the answer is no likelier with "
         "the passages than without",
@@ -398,13 +399,13 @@ class Comparison(Strict):
     signals: list[Signal] = Field(description="what the retriever learns from", min_length=1)
     teachers: dict[str, str] = Field(description="whose attention: a name to 'initial' or an experiment", min_length=1)
     rates: dict[str, Training] = Field(description="a name to how the retriever learns", min_length=1)
-    skip: list[Literal["none", "nothing_found", "low_gain"]] = Field(["none"], description="gates (distillation.skip)")
+    skip: list[Skip] = Field(["none"], description="gates (distillation.skip)")
     distillation: dict[str, str | float | bool] = Field(
         default_factory=dict, description="keys of 'distillation' that all of them have"
     )
 
     @model_validator(mode="after")
-    def _no_hyphen(self) -> Comparison:
+    def _names(self) -> Comparison:
         for name in (*self.teachers, *self.rates):
             if not name.isidentifier() or name == NOBODY:
                 raise ValueError(f"'{name}': a teacher or rate is named by letters, digits and _, and not '{NOBODY}'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -44,6 +45,10 @@ class Material:
         """HR@k of the passages ``rows`` (n, k) found for the first n questions of a split."""
         pairs = zip(self.texts(rows), self.questions[split], strict=False)
         return float(np.mean([metrics.hit([text for _, text in texts], asked.answers) for texts, asked in pairs]))
+
+    def hit_rate_of(self, split: str, path: str | Path) -> float:
+        """HR@k of a file of retrieved passages."""
+        return self.hit_rate(split, read_retrieved(path, len(self.corpus)))
 
 
 def open_material(

@@ -35,7 +35,7 @@ from .losses import Losses
 from .optimiser import Optimiser
 from .replicas import Replicas
 from .schedule import ahead, batches, rate
-from .signals import GATES, RECORDED, Measured, Shown, kl, retriever_log_distribution, target
+from .signals import GATES, RECORDED, Measured, Shown, dropout_off, kl, retriever_log_distribution, target
 from .state import Progress, State
 
 PARTS = ("reader", "retriever")
@@ -325,13 +325,10 @@ class Trainer:
         """Measure on training questions what the signal rests on, with reader and retriever as they are."""
         count = min(self.distillation.measured_questions, len(self.material.questions["train"]))
         chosen = np.sort(rng_of(self.seed, 6).permutation(len(self.material.questions["train"]))[:count])
-        training = self.reader.training
-        self.reader.eval()
-        with torch.no_grad():
+        with dropout_off(self.reader), torch.no_grad():
             parts = np.array_split(chosen, -(-count // self.training.batch_size))
             batches = [self.shown(self._part(rows, self.progress.step)) for rows in parts]
             self.progress.measured = asdict(measuring.measure(self.signal, batches))
-        self.reader.train(training)
 
     def step(self, rows: np.ndarray, step: int, parts: Sequence[Part] | None = None) -> dict[str, torch.Tensor]:
         """One optimiser step of whatever is trained, on a batch in ``accumulate`` parts.

@@ -74,6 +74,12 @@ class Shown:
     def device(self) -> torch.device:
         return self.encoded.ids.device
 
+    @property
+    def tau(self) -> float:
+        """τ_gold in the signal's own scores, whatever unit it is given in."""
+        unit = self.measured.spread if self.distillation.tau_unit == "spread" else 1.0
+        return self.distillation.tau_gold * unit
+
     @cached_property
     def bears(self) -> Tensor:
         """bool (B, k): a passage's text holds an answer, as HR@k counts it."""
@@ -122,7 +128,7 @@ def attention_layers(shown: Shown) -> Tensor:
 @torch.no_grad()
 def attention_calibrated(shown: Shown) -> Tensor:
     """S_i less S_i under a question without content: what draws attention whatever is asked."""
-    with _dropout_off(shown.reader):
+    with dropout_off(shown.reader):
         empty = shown.reader.encode([NO_QUESTION] * len(shown.questions), shown.texts, shown.answers).to(shown.device)
         output = shown.reader(empty, record=True, value_norm=shown.distillation.value_norm, check=False)
     return attention(shown) - passage_scores(output.token_attention, empty.passage, shown.k)
@@ -134,7 +140,7 @@ def perplexity(shown: Shown) -> Tensor:
 
     As in Atlas, dropout is off in this forward: divided by a small τ_gold, its noise would decide the target.
     """
-    with _dropout_off(shown.reader):
+    with dropout_off(shown.reader):
         return -shown.reader(shown.reader.alone(shown.encoded)[0]).answer_loss.view(-1, shown.k)
 
 
@@ -178,7 +184,8 @@ MEASURED = {"attention_centred", "attention_layers"}
 
 
 @contextlib.contextmanager
-def _dropout_off(reader: Reader) -> Iterator[None]:
+def dropout_off(reader: Reader) -> Iterator[None]:
+    """Inside ``with`` a reader has no dropout, whether it learns or not."""
     training = reader.model.training
     reader.model.eval()
     yield
@@ -195,8 +202,7 @@ def distribution(scores: Tensor, tau: float) -> Tensor:
 
 def target(signal: str, shown: Shown) -> Tensor:
     """What the retriever learns from, float32 (B, k): a signal's scores over τ_gold, in its unit."""
-    unit = shown.measured.spread if shown.distillation.tau_unit == "spread" else 1.0
-    return distribution(SIGNALS[signal](shown), shown.distillation.tau_gold * unit)
+    return distribution(SIGNALS[signal](shown), shown.tau)
 
 
 # ------------------------------------------------------------------ the gate
@@ -209,7 +215,7 @@ def _where_one_bears(shown: Shown) -> Tensor:
 @torch.no_grad()
 def _where_passages_help(shown: Shown) -> Tensor:
     """The reader's mean log-likelihood of the answer is higher with the passages than without any."""
-    with _dropout_off(shown.reader):
+    with dropout_off(shown.reader):
         closed = shown.reader.encode([q.question for q in shown.questions], [[] for _ in shown.texts], shown.answers)
         return shown.output.answer_loss.detach() < shown.reader(closed.to(shown.device)).answer_loss
 
