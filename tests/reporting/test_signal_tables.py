@@ -108,3 +108,10 @@ def test_a_world_twice_or_a_column_lacking_is_refused(tmp_path):
     pd.read_csv(tmp_path / "a.csv").drop(columns="mass").to_csv(tmp_path / "b.csv", index=False)
     with pytest.raises(InputError, match="column 'mass' is missing"):
         signal_tables.read_runs([tmp_path / "b.csv"])
+
+
+def test_only_numbers_of_other_scales_are_said_not_to_be_paper_scale(runs):
+    page = signal_tables.gains_page(signal_tables.gains(runs), runs)
+    assert all(f"W{world} numbers are not paper-scale numbers." in page for world in range(3))
+    own = runs.assign(world="paper")
+    assert "not paper-scale" not in signal_tables.gains_page(signal_tables.gains(own), own)

@@ -15,6 +15,7 @@ from scipy import stats
 
 from ..analysis import statistics
 from ..files import InputError, replacing
+from .typesetting import not_paper_scale
 
 CELL = ["signal", "teacher", "rate", "skip"]
 RUN_COLUMNS = [
@@ -206,9 +207,9 @@ def _footer(runs: pd.DataFrame) -> str:
     return (
         f"Worlds: {', '.join(worlds)}; seeds: {seeds}. {len(runs)} runs, {int(runs['n'].min())} test questions each. "
         f"Indicators on {int(runs['questions'].min())} training questions. Intervals: 95 %, Student's t over worlds. "
-        f"{len(hashes)} config hashes, {hashes[0]} to {hashes[-1]}. Numbers of generated worlds are not paper-scale "
-        "numbers.\n"
-    )
+        f"{len(hashes)} config hashes, {hashes[0]} to {hashes[-1]}. "
+        + " ".join(line for world in worlds for line in not_paper_scale(world))
+    ).rstrip() + "\n"
 
 
 def gains_page(table: pd.DataFrame, runs: pd.DataFrame) -> str:
