@@ -94,6 +94,7 @@ def test_pages_say_worlds_runs_and_scale(runs):
     table = signal_tables.gains(runs)
     page = signal_tables.gains_page(table, runs)
     assert "Worlds: w0, w1, w2" in page and "24 runs, 100 test questions" in page and "not paper-scale" in page
+    assert "Before training: w0 0.500, w1 0.500, w2 0.500." in page
     assert page.count("\n| attention |") == 2 and "nan" not in page
     power = signal_tables.predictive_power(runs)
     page = signal_tables.power_page(power, runs)

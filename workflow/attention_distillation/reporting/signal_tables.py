@@ -222,7 +222,9 @@ def gains_page(table: pd.DataFrame, runs: pd.DataFrame) -> str:
         "",
     ]
     for dataset, part in table.groupby("dataset", sort=False):
-        lines += [f"## {dataset}", "", f"Before training: {part['before'].mean():.3f}.", ""]
+        starts = runs[runs["dataset"] == dataset].groupby("world")["before"].mean()
+        each = ", ".join(f"{world} {start:.3f}" for world, start in starts.items())
+        lines += [f"## {dataset}", "", f"Before training: {each}.", ""]
         lines += ["| signal | teacher | rate | skipped | HR@k | gain | less uniform's | less random's | verdict |"]
         lines += ["|---|---|---|---|---|---|---|---|---|"]
         for row in part.to_dict("records"):
